@@ -1,0 +1,77 @@
+# ImageNet-1K for pre-training, with the crops of ViT-S/16, and k-NN on its labels.
+data_root = 'data/imagenet/'
+
+# Labels are not read: any folder of images will do, whatever its sub-folders.
+train_pipeline = [
+    dict(type='ibot_mm.SeedSample'),
+    dict(type='ibot_mm.LoadImage'),
+    dict(
+        type='ibot_mm.MultiCrop',
+        global_number=2,
+        global_size=224,
+        global_scale=(0.25, 1.0),
+        local_number=10,
+        local_size=96,
+        local_scale=(0.05, 0.25),
+    ),
+    dict(type='ibot_mm.DrawAugmentation'),
+    dict(
+        type='ibot_mm.DrawMasks',
+        patch_size=16,
+        ratio=[(0.0, 0.0), (0.3, 0.2)],
+        shape='block',
+    ),
+    dict(type='ibot_mm.PackMultiCrop'),
+]
+train_dataloader = dict(
+    batch_size=128,  # x 8 GPUs = 1024
+    num_workers=12,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='ibot_mm.ImageFolder',
+        data_root=data_root,
+        data_prefix='train',
+        with_label=False,
+        pipeline=train_pipeline,
+    ),
+)
+
+# k-NN: the training images vote for the class of the validation images.
+knn_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=224),
+    dict(type='PackInputs'),
+]
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=12,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='ibot_mm.KNNSplits',
+        bank=dict(
+            type='ibot_mm.ImageFolder',
+            data_root=data_root,
+            data_prefix='train',
+            with_label=True,
+            pipeline=knn_pipeline,
+        ),
+        query=dict(
+            type='ibot_mm.ImageFolder',
+            data_root=data_root,
+            data_prefix='val',
+            with_label=True,
+            pipeline=knn_pipeline,
+        ),
+    ),
+)
+val_evaluator = dict(type='ibot_mm.KNNAccuracy', ks=(10, 20, 100, 200), temperature=0.07)
+val_cfg = dict()
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+test_cfg = dict()

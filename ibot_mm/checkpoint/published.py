@@ -1,0 +1,86 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Parameter names of the published iBOT code and of ibot_mm."""
+
+import re
+
+from torch import Tensor
+
+# Published (timm's) name -> ours, tried in order; ViT backbone.
+_BACKBONE = (
+    (r'masked_embed', 'mask_token'),
+    (r'patch_embed\.proj\.(.*)', r'patch_embed.projection.\1'),
+    (r'blocks\.(\d+)\.norm([12])\.(.*)', r'layers.\1.ln\2.\3'),
+    (r'blocks\.(\d+)\.attn\.(.*)', r'layers.\1.attn.\2'),
+    (r'blocks\.(\d+)\.mlp\.fc1\.(.*)', r'layers.\1.ffn.layers.0.0.\2'),
+    (r'blocks\.(\d+)\.mlp\.fc2\.(.*)', r'layers.\1.ffn.layers.1.\2'),
+    (r'blocks\.(\d+)\.gamma_1', r'layers.\1.attn.gamma1.weight'),
+    (r'blocks\.(\d+)\.gamma_2', r'layers.\1.ffn.gamma2.weight'),
+    (r'norm\.(.*)', r'ln1.\1'),
+    (r'(cls_token|pos_embed)', r'\1'),
+)
+# Head; the numbered layers of its MLP are resolved in _mlp_names.
+_HEAD = (
+    (r'last_layer\.weight_g', 'cls_prototypes.parametrizations.weight.original0'),
+    (r'last_layer\.weight_v', 'cls_prototypes.parametrizations.weight.original1'),
+    (r'last_layer2\.weight_g', 'patch_prototypes.parametrizations.weight.original0'),
+    (r'last_layer2\.weight_v', 'patch_prototypes.parametrizations.weight.original1'),
+    (r'mlp2\.(.*)', r'patch_prototypes.\1'),
+    (r'mlp\.(weight|bias)', r'layers.0.\1'),
+)
+
+
+def published_to_ibot_mm(state_dict: dict[str, Tensor], shared: bool) -> dict[str, str]:
+    """Map the names of a published student or teacher to ours.
+
+    Args:
+        state_dict: Published names (``backbone.*``, ``head.*``) and tensors; shapes tell linear
+            layers from norms.
+        shared: Whether [CLS] and patch tokens share the prototypes; the published code then
+            stores them twice.
+
+    Returns:
+        Published name -> our name. Names stored twice (shared prototypes, the one norm
+        module of all hidden layers) map to the same of ours.
+
+    Raises:
+        KeyError: If a name is not one of the published code's.
+    """
+    mlp = _mlp_names(state_dict)
+    names = {}
+    for name in state_dict:
+        if name in mlp:
+            ours = f'neck.{mlp[name]}'
+        elif name.startswith('backbone.'):
+            ours = f'backbone.{_rename(name, "backbone.", _BACKBONE)}'
+        else:
+            ours = f'neck.{_rename(name, "head.", _HEAD)}'
+        names[name] = ours.replace('patch_prototypes', 'cls_prototypes') if shared else ours
+    return names
+
+
+def _rename(name: str, prefix: str, table: tuple[tuple[str, str], ...]) -> str:
+    stem = name.removeprefix(prefix)
+    for pattern, replacement in table:
+        match = re.fullmatch(pattern, stem)
+        if match:
+            return match.expand(replacement)
+    raise KeyError(f"'{name}' is not a parameter name of the published iBOT code.")
+
+
+def _mlp_names(state_dict: dict[str, Tensor]) -> dict[str, str]:
+    """Names ``head.mlp.<index>.*``: linear layers in order, all norms one module.
+
+    Without a bottleneck there is no ``last_layer``, and the last linear layer is the prototypes.
+    """
+    indexed = {}
+    for name, tensor in state_dict.items():
+        match = re.fullmatch(r'head\.mlp\.(\d+)\.(\w+)', name)
+        if match:
+            indexed[name] = (int(match[1]), match[2], tensor)
+    linear = sorted({i for i, leaf, t in indexed.values() if leaf == 'weight' and t.ndim == 2})
+    modules = {index: f'layers.{place}' for place, index in enumerate(linear)}
+    if linear and 'head.last_layer.weight_v' not in state_dict:
+        modules[linear[-1]] = 'cls_prototypes'
+    return {
+        name: f'{modules.get(index, "norm")}.{leaf}' for name, (index, leaf, _) in indexed.items()
+    }

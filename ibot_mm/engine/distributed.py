@@ -1,0 +1,33 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Several processes on a machine without GPU."""
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+
+
+def prepare_cpu_processes(cfg: Config) -> None:
+    """Let a distributed run work without GPUs; does nothing where there are some.
+
+    mmengine sets a CUDA device while it initialises and hands a device index to the model's
+    wrapper. On CPU the gloo group is made here, ahead of the Runner, and the wrapper gets none.
+
+    Args:
+        cfg: Config with ``launcher`` set; ``model_wrapper_cfg`` is filled in.
+    """
+    if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
+        return
+    dist.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+
+
+def finish_processes() -> None:
+    """Leave the process group together: a process that exits early takes the others down."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()

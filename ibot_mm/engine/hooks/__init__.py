@@ -1,0 +1,16 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+from .epoch_seed import EpochSeedHook
+from .finite_loss import FiniteLossHook
+from .prototypes import FreezePrototypesHook
+from .teacher import TeacherUpdateHook
+from .temperature import TeacherTemperatureHook
+from .training_log import TrainingLogHook
+
+__all__ = [
+    'EpochSeedHook',
+    'FiniteLossHook',
+    'FreezePrototypesHook',
+    'TeacherTemperatureHook',
+    'TeacherUpdateHook',
+    'TrainingLogHook',
+]

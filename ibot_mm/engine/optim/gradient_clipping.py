@@ -1,0 +1,115 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Clipping of each parameter's gradient by its own norm."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from torch import nn
+
+from ibot_mm.registry import OPTIM_WRAPPERS
+
+
+class _PerParameterClipping(OptimWrapper):
+    """Replaces the global norm of mm's wrappers, at the same place: after unscaling, once a step.
+
+    ``clip_grad=dict(max_norm=...)`` as in every mm config.
+    """
+
+    def _clip_grad(self) -> None:
+        gradients = [
+            parameter.grad
+            for group in self.optimizer.param_groups
+            for parameter in group['params']
+            if parameter.grad is not None
+        ]
+        if not gradients:
+            return
+        norms = torch.stack(torch._foreach_norm(gradients))
+        coefficients = (self.clip_grad_kwargs['max_norm'] / (norms + 1e-6)).clamp(max=1)
+        torch._foreach_mul_(gradients, list(coefficients.unbind()))
+        self.message_hub.update_scalar(f'train/{self.grad_name}', norms.norm())
+
+
+def _check_clip_grad(clip_grad: dict | None) -> dict:
+    """Accept ``dict(max_norm=positive number)`` only, before training starts."""
+    if not clip_grad or set(clip_grad) != {'max_norm'} or not clip_grad['max_norm'] > 0:
+        raise ValueError(
+            'Per-parameter clipping needs clip_grad=dict(max_norm=...) with a positive number, '
+            f'got {clip_grad}. For no clipping use the stock OptimWrapper or AmpOptimWrapper.'
+        )
+    return clip_grad
+
+
+@OPTIM_WRAPPERS.register_module()
+class PerParameterClipOptimWrapper(_PerParameterClipping):
+    """mmengine's ``OptimWrapper`` that clips each parameter by its own norm.
+
+    A gradient g becomes ``g * min(1, max_norm / (|g| + 1e-6))``. The norm of all gradients
+    together, before clipping, is logged as ``grad_norm``.
+
+    Args:
+        clip_grad (dict): ``dict(max_norm=...)``.
+        **kwargs: As :class:`mmengine.optim.OptimWrapper`.
+
+    Raises:
+        ValueError: If ``clip_grad`` is of another form.
+    """
+
+    def __init__(self, *args: Any, clip_grad: dict | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, clip_grad=_check_clip_grad(clip_grad), **kwargs)
+
+
+@OPTIM_WRAPPERS.register_module()
+class PerParameterClipAmpOptimWrapper(_PerParameterClipping, AmpOptimWrapper):
+    """mmengine's ``AmpOptimWrapper`` that clips each parameter by its own norm, after unscaling.
+
+    It also runs where there is no GPU, which the base class refuses: bf16 as asked, fp16 as
+    float32 with a line in the log, so that a recipe can be tried anywhere.
+
+    Args:
+        clip_grad (dict): ``dict(max_norm=...)``.
+        loss_scale (str | float | dict): As in the base class. Defaults to 'dynamic'.
+        dtype (str | torch.dtype, optional): Type of the mixed-precision operations. Defaults to
+            None, float16.
+        **kwargs: As :class:`mmengine.optim.AmpOptimWrapper`.
+
+    Raises:
+        ValueError: If ``clip_grad`` is of another form.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        clip_grad: dict | None = None,
+        loss_scale: str | float | dict = 'dynamic',
+        dtype: str | torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> None:
+        clip_grad = _check_clip_grad(clip_grad)
+        self._on_cpu = get_device() == 'cpu'
+        if not self._on_cpu:
+            super().__init__(
+                *args, clip_grad=clip_grad, loss_scale=loss_scale, dtype=dtype, **kwargs
+            )
+            return
+        OptimWrapper.__init__(self, *args, clip_grad=clip_grad, **kwargs)
+        self._scale_update_param = None
+        self.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)  # bf16 needs no scaling
+        self.cast_dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        if self.cast_dtype != torch.bfloat16:
+            print_log('fp16 needs a GPU: training in float32 on the CPU.', 'current')
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast, except for what stands in for fp16 on the CPU."""
+        if self._on_cpu and self.cast_dtype != torch.bfloat16:
+            with OptimWrapper.optim_context(self, model):
+                yield
+        else:
+            with super().optim_context(model):
+                yield

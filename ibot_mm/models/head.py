@@ -1,0 +1,134 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""The iBOT losses with their centres."""
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ibot_mm.functional.losses import cls_loss, patch_loss, patch_weights, teacher_targets
+from ibot_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class IBOTHead(BaseModule):
+    """[CLS] self-distillation and masked patch prediction (paper, section 3).
+
+    Knows logits only. Teacher temperatures are plain numbers that a schedule sets.
+
+    Args:
+        num_prototypes (int): Prototypes K of [CLS] tokens. Defaults to 8192.
+        num_patch_prototypes (int, optional): Prototypes K' of patch tokens. Defaults to None, K.
+        student_temperature (float): Defaults to 0.1.
+        teacher_temperature (float): Of [CLS] targets, until set. Defaults to 0.04.
+        teacher_patch_temperature (float): Of patch targets, until set. Defaults to 0.04.
+        center_momentum (float): Share of the old centre that is kept in each step.
+            Defaults to 0.9.
+        patch_center_momentum (float): The same of the patch centre. Defaults to 0.9.
+        cls_weight (float): Weight of the [CLS] loss, lambda 1. Defaults to 1.
+        patch_weight (float): Weight of the patch loss, lambda 2. Defaults to 1.
+        init_cfg (dict | list, optional): Initialisation. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        num_prototypes: int = 8192,
+        num_patch_prototypes: int | None = None,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.04,
+        teacher_patch_temperature: float = 0.04,
+        center_momentum: float = 0.9,
+        patch_center_momentum: float = 0.9,
+        cls_weight: float = 1.0,
+        patch_weight: float = 1.0,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.num_prototypes = num_prototypes
+        self.num_patch_prototypes = num_patch_prototypes or num_prototypes
+        self.student_temperature = student_temperature
+        self.center_momentum = center_momentum
+        self.patch_center_momentum = patch_center_momentum
+        self.cls_weight = cls_weight
+        self.patch_weight = patch_weight
+        self.set_temperatures(teacher_temperature, teacher_patch_temperature)
+        self.register_buffer('cls_center', torch.zeros(self.num_prototypes))
+        self.register_buffer('patch_center', torch.zeros(self.num_patch_prototypes))
+
+    def set_temperatures(self, cls: float, patch: float) -> None:
+        """Set the teacher's temperatures for [CLS] and patch targets."""
+        self.teacher_temperature = cls
+        self.teacher_patch_temperature = patch
+
+    def loss(
+        self,
+        student_cls: Tensor,
+        student_patch: Tensor,
+        teacher_cls: Tensor,
+        teacher_patch: Tensor,
+        teacher_patch_mean: Tensor,
+        masks: Tensor,
+    ) -> dict[str, Tensor]:
+        """Both losses of a batch; afterwards moves the centres.
+
+        Args:
+            student_cls: Logits of V views, those of the teacher first, shape (V, B, K).
+            student_patch: Logits of the masked patches, shape (M, K').
+            teacher_cls: Logits of the G global views, shape (G, B, K).
+            teacher_patch: Logits of the same masked patches, shape (M, K').
+            teacher_patch_mean: Mean logits over *all* patches of the global views, shape (K',).
+            masks: True at masked patches, shape (G * B, N), M of them.
+
+        Returns:
+            ``loss_cls`` and ``loss_patch``, and to be logged ``agreement`` (share of images whose
+            first view in the teacher and second in the student choose the same prototype)
+            and ``teacher_entropy`` (mean, in nats, of the [CLS] targets).
+
+        Raises:
+            ValueError: If fewer than two views are given.
+        """
+        if len(student_cls) < 2:
+            raise ValueError('The [CLS] loss needs two views: use two global crops, or local ones.')
+        # At least float32, whatever the precision of the networks.
+        student_cls, student_patch, teacher_cls, teacher_patch, teacher_patch_mean = (
+            t.to(torch.promote_types(t.dtype, torch.float32))
+            for t in (student_cls, student_patch, teacher_cls, teacher_patch, teacher_patch_mean)
+        )
+        with torch.autocast(student_cls.device.type, enabled=False):
+            targets = teacher_targets(teacher_cls, self.cls_center, self.teacher_temperature)
+            patch_targets = teacher_targets(
+                teacher_patch, self.patch_center, self.teacher_patch_temperature
+            )
+            losses = dict(
+                loss_cls=self.cls_weight * cls_loss(student_cls, targets, self.student_temperature),
+                loss_patch=self.patch_weight
+                * patch_loss(
+                    student_patch,
+                    patch_targets,
+                    patch_weights(masks, student_patch.dtype),
+                    self.student_temperature,
+                ),
+            )
+            self.update_centers(teacher_cls.mean(dim=(0, 1)), teacher_patch_mean)
+            return losses | self._statistics(student_cls, teacher_cls, targets)
+
+    @torch.no_grad()
+    def update_centers(self, cls_mean: Tensor, patch_mean: Tensor) -> None:
+        """Move the centres towards this step's mean teacher logits, over all processes.
+
+        Args:
+            cls_mean: Mean over the [CLS] tokens of this process, shape (K,).
+            patch_mean: Mean over the patch tokens of this process, shape (K',).
+        """
+        means = torch.cat([cls_mean, patch_mean])
+        all_reduce(means, op='mean')
+        cls_mean, patch_mean = means.split([len(cls_mean), len(patch_mean)])
+        self.cls_center.lerp_(cls_mean.to(self.cls_center), 1 - self.center_momentum)
+        self.patch_center.lerp_(patch_mean.to(self.patch_center), 1 - self.patch_center_momentum)
+
+    @staticmethod
+    @torch.no_grad()
+    def _statistics(student_cls: Tensor, teacher_cls: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        same = teacher_cls[0].argmax(dim=-1) == student_cls[1].argmax(dim=-1)
+        entropy = -torch.special.xlogy(targets, targets).sum(dim=-1).mean()
+        return dict(agreement=same.float().mean(), teacher_entropy=entropy)

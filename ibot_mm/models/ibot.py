@@ -1,0 +1,189 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""iBOT: image BERT pre-training with an online tokenizer (arXiv 2111.07832)."""
+
+import copy
+from typing import Any
+
+import torch
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from ibot_mm.models.teacher import EMATeacher
+from ibot_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class IBOT(BaseSelfSupervisor):
+    """Student and teacher see crops of one image; the teacher is the student's tokenizer.
+
+    ``backbone`` and ``neck`` are the student, ``teacher.backbone`` and ``teacher.neck`` the
+    teacher, ``head`` the losses. The algorithm reads no global state: hooks set temperatures
+    (:meth:`set_temperatures`), update the teacher (:meth:`update_teacher`) and freeze
+    prototypes (:meth:`drop_prototype_gradients`).
+
+    Args:
+        backbone (dict): Student backbone, ``forward(images, masks=None)`` giving a tuple whose
+            last is the tokens (B, 1 + N, D), [CLS] first.
+        neck (dict): Student neck, see :class:`IBOTNeck`.
+        head (dict): Losses, see :class:`IBOTHead`.
+        teacher (dict): What the teacher's configuration changes of the student's, by part.
+            Defaults to no drop path and no mask token:
+            ``dict(backbone=dict(drop_path_rate=0., mask_token=False))``.
+        evaluate (str): Network whose features validation and export read, 'teacher' or 'student'.
+            Defaults to 'teacher'.
+        compile_backbone (bool): Whether to compile both backbones by ``torch.compile``.
+            Defaults to False.
+        data_preprocessor (dict, optional): Defaults to ImageNet statistics by
+            :class:`MultiCropPreprocessor`.
+        init_cfg (dict | list, optional): Initialisation. Defaults to None.
+
+    Raises:
+        ValueError: If head and neck differ in the number of prototypes, teacher and student in
+            shape, or ``evaluate`` is neither of the two.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        teacher: dict = dict(backbone=dict(drop_path_rate=0.0, mask_token=False)),
+        evaluate: str = 'teacher',
+        compile_backbone: bool = False,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        data_preprocessor = data_preprocessor or dict(
+            type='ibot_mm.MultiCropPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            to_rgb=True,
+        )
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            head=head,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        if evaluate not in ('teacher', 'student'):
+            raise ValueError(f"evaluate must be 'teacher' or 'student', got {evaluate!r}.")
+        self.evaluate = evaluate
+        self._check_prototypes()
+        teacher_backbone = copy.deepcopy(backbone) | teacher.get('backbone', {})
+        teacher_backbone.pop('init_cfg', None)  # it starts from the student, whatever that loads
+        self.teacher = EMATeacher(
+            MODELS.build(teacher_backbone),
+            MODELS.build(copy.deepcopy(neck) | teacher.get('neck', {})),
+        )
+        self.teacher.copy_from(self.backbone, self.neck)
+        if compile_backbone:
+            self.backbone.compile()
+            self.teacher.backbone.compile()
+
+    def _check_prototypes(self) -> None:
+        for name in ('num_prototypes', 'num_patch_prototypes'):
+            of_neck, of_head = getattr(self.neck, name), getattr(self.head, name)
+            if of_neck != of_head:
+                raise ValueError(
+                    f'{name} is {of_neck} in the neck and {of_head} in the head: set them equal.'
+                )
+
+    def init_weights(self) -> None:
+        """Initialise the student, then make the teacher its copy."""
+        super().init_weights()
+        self.teacher.copy_from(self.backbone, self.neck)
+
+    def forward(
+        self,
+        inputs: Any,
+        data_samples: list[DataSample] | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """Entry for training ('loss'), evaluation ('predict') and features ('tensor')."""
+        if mode == 'predict':
+            return self.predict(inputs, data_samples or [])
+        return super().forward(inputs, data_samples, mode)
+
+    def loss(
+        self, inputs: dict[str, Tensor], data_samples: list[DataSample] | None = None
+    ) -> dict[str, Tensor]:
+        """Both losses of one batch.
+
+        Args:
+            inputs: ``global_crops`` (B, G, 3, H, W), ``masks`` (B, G, H/p, W/p), True where
+                masked, and where there are any ``local_crops`` (B, L, 3, h, w).
+            data_samples: Not used. Defaults to None.
+
+        Returns:
+            As :meth:`IBOTHead.loss`.
+        """
+        # View-major order: all images of the first view, then of the second, ...
+        global_crops = inputs['global_crops'].transpose(0, 1)  # (G, B, 3, H, W)
+        num_global_crops, batch_size = global_crops.shape[:2]
+        global_crops = global_crops.flatten(0, 1)  # (G * B, 3, H, W)
+        masks = inputs['masks'].transpose(0, 1).flatten(0, 1)  # (G * B, H/p, W/p)
+        patch_masks = masks.flatten(1)  # (G * B, N)
+
+        # The teacher sees global crops whole; its centre needs the mean over all its patches.
+        teacher_cls, teacher_patch, teacher_patch_mean = self._teacher_logits(
+            global_crops, patch_masks
+        )
+
+        # The student sees global crops masked and local crops whole.
+        student_tokens = self.backbone(global_crops, masks)[-1]  # (G * B, 1 + N, D)
+        student_cls, student_patch = self.neck.forward_selected(student_tokens, patch_masks)
+        if 'local_crops' in inputs:
+            local_crops = inputs['local_crops'].transpose(0, 1).flatten(0, 1)  # (L * B, 3, h, w)
+            local_tokens = self.backbone(local_crops)[-1]
+            local_cls, _ = self.neck.forward_selected(local_tokens)
+            student_cls = torch.cat([student_cls, local_cls])  # ((G + L) * B, K)
+
+        return self.head.loss(
+            student_cls=student_cls.unflatten(0, (-1, batch_size)),
+            student_patch=student_patch,
+            teacher_cls=teacher_cls.unflatten(0, (num_global_crops, batch_size)),
+            teacher_patch=teacher_patch,
+            teacher_patch_mean=teacher_patch_mean,
+            masks=patch_masks,
+        )
+
+    @torch.no_grad()
+    def _teacher_logits(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[CLS] logits (G * B, K), those of masked patches (M, K'), their mean over all (K').
+
+        Prototypes are linear: the mean of their logits is the logits of the mean.
+        """
+        projections = self.teacher.neck.project(self.teacher.backbone(images)[-1])
+        patches = projections[:, 1:]
+        mean = patches.mean(dim=(0, 1), dtype=torch.promote_types(patches.dtype, torch.float32))
+        return (
+            self.teacher.neck.cls_logits(projections[:, 0]),
+            self.teacher.neck.patch_logits(patches[masks]),
+            self.teacher.neck.patch_logits(mean),
+        )
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Backbone features of the network named by ``evaluate``."""
+        network = self.teacher.backbone if self.evaluate == 'teacher' else self.backbone
+        return network(inputs)
+
+    def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
+        """Put each image's [CLS] feature (D,) into its data sample as ``feature``."""
+        for feature, data_sample in zip(self.extract_feat(inputs)[-1][:, 0], data_samples):
+            data_sample.set_field(feature, 'feature')
+        return data_samples
+
+    def update_teacher(self, momentum: float) -> None:
+        """Move the teacher towards the student: keep ``momentum`` of it."""
+        self.teacher.update(self.backbone, self.neck, momentum)
+
+    def set_temperatures(self, cls: float, patch: float) -> None:
+        """Set the teacher's temperatures for [CLS] and patch targets."""
+        self.head.set_temperatures(cls, patch)
+
+    def drop_prototype_gradients(self) -> None:
+        """Forget the gradients of the prototypes, so that the optimiser leaves them alone."""
+        for parameter in self.neck.prototype_parameters():
+            parameter.grad = None

@@ -1,0 +1,185 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Projection MLP and prototypes."""
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_activation_layer, build_norm_layer
+from mmengine.model import BaseModule
+from mmengine.model.weight_init import trunc_normal_init
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import weight_norm
+
+from ibot_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class IBOTNeck(BaseModule):
+    """Maps [CLS] and patch tokens to logits over prototypes (paper, section 3.3).
+
+    Linear, norm, activation, ... , linear to a bottleneck, L2 normalisation, then a
+    weight-normalised linear layer without bias whose rows are the prototypes.
+
+    Args:
+        in_channels (int): Channels D of the tokens.
+        num_prototypes (int): Prototypes K of [CLS] tokens. Defaults to 8192.
+        num_patch_prototypes (int, optional): Prototypes K' of patch tokens; with ``shared`` it
+            must be K. Defaults to None, K.
+        shared (bool): Whether [CLS] and patch tokens share the prototypes. The MLP is always
+            shared. Defaults to True.
+        hidden_channels (int): Channels of the hidden layers. Defaults to 2048.
+        bottleneck_channels (int): Channels of the bottleneck; 0 leaves out bottleneck,
+            normalisation and weight norm, and prototypes are linear layers with bias.
+            Defaults to 256.
+        num_layers (int): Linear layers of the MLP. Defaults to 3.
+        norm_cfg (dict, optional): Norm after each hidden layer, e.g. ``dict(type='BN1d')``,
+            'LN' or 'ibot_mm.SyncBN'. As published, all hidden layers share *one* norm module.
+            Defaults to None.
+        act_cfg (dict): Activation. Defaults to GELU.
+        fixed_gain (bool): Whether the gain of each prototype stays 1 ("norm_last_layer" in the
+            published code). Defaults to True.
+        init_cfg (dict | list, optional): Initialisation. Defaults to None.
+
+    Raises:
+        ValueError: If a number is out of range or shared prototypes differ in number.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_prototypes: int = 8192,
+        num_patch_prototypes: int | None = None,
+        shared: bool = True,
+        hidden_channels: int = 2048,
+        bottleneck_channels: int = 256,
+        num_layers: int = 3,
+        norm_cfg: dict | None = None,
+        act_cfg: dict = dict(type='GELU'),
+        fixed_gain: bool = True,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.num_prototypes = num_prototypes
+        self.num_patch_prototypes = num_patch_prototypes or num_prototypes
+        self.shared = shared
+        self._check(num_layers, bottleneck_channels)
+
+        # Without a bottleneck the last of the `num_layers` is the prototypes themselves.
+        widths = [in_channels] + [hidden_channels] * (num_layers - 1)
+        if bottleneck_channels:
+            widths.append(bottleneck_channels)
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, widths[1:]))
+        self.num_hidden_layers = num_layers - 1
+        self.act = build_activation_layer(act_cfg)
+        self.norm = None
+        if norm_cfg is not None and self.num_hidden_layers:
+            self.norm = build_norm_layer(norm_cfg, hidden_channels)[1]
+
+        def prototypes(number: int) -> nn.Module:
+            if not bottleneck_channels:
+                return nn.Linear(widths[-1], number)
+            layer = weight_norm(nn.Linear(bottleneck_channels, number, bias=False))
+            gain = layer.parametrizations.weight.original0
+            nn.init.ones_(gain).requires_grad_(not fixed_gain)
+            return layer
+
+        self.normalize = bool(bottleneck_channels)
+        self.cls_prototypes = prototypes(self.num_prototypes)
+        self.patch_prototypes = None if shared else prototypes(self.num_patch_prototypes)
+        self._init_linear_layers()
+
+    def _check(self, num_layers: int, bottleneck_channels: int) -> None:
+        if num_layers < 1 or bottleneck_channels < 0:
+            raise ValueError(
+                'IBOTNeck needs num_layers >= 1 and bottleneck_channels >= 0, got '
+                f'{num_layers} and {bottleneck_channels}.'
+            )
+        if self.shared and self.num_patch_prototypes != self.num_prototypes:
+            raise ValueError(
+                f'Shared prototypes cannot be {self.num_prototypes} for [CLS] and '
+                f'{self.num_patch_prototypes} for patches: set shared=False or equal numbers.'
+            )
+
+    def _init_linear_layers(self) -> None:
+        # Weight-normalised prototypes keep torch's own start, as published.
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and not hasattr(module, 'parametrizations'):
+                trunc_normal_init(module, std=0.02, bias=0)
+
+    @property
+    def norm_over_tokens(self) -> bool:
+        """Whether the MLP's output for a token depends on the other tokens of the pass."""
+        return isinstance(self.norm, _BatchNorm)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """The MLP up to the (normalised) bottleneck: (..., D) -> (..., C).
+
+        With a batch norm, statistics are over all leading dimensions.
+        """
+        shape = tokens.shape[:-1]
+        x = tokens.flatten(0, -2)
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index < self.num_hidden_layers:
+                x = self.act(x if self.norm is None else self.norm(x))
+        if self.normalize:
+            x = F.normalize(x, dim=-1)
+        return x.unflatten(0, shape)
+
+    def cls_logits(self, projections: Tensor) -> Tensor:
+        """(..., C) -> (..., K)."""
+        return self.cls_prototypes(projections)
+
+    def patch_logits(self, projections: Tensor) -> Tensor:
+        """(..., C) -> (..., K')."""
+        prototypes = self.cls_prototypes if self.patch_prototypes is None else self.patch_prototypes
+        return prototypes(projections)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of all tokens.
+
+        Args:
+            tokens: [CLS] first, shape (B, 1 + N, D); a backbone's tuple is taken by its last.
+
+        Returns:
+            [CLS] logits (B, K) and patch logits (B, N, K').
+        """
+        if isinstance(tokens, (tuple, list)):
+            tokens = tokens[-1]
+        projections = self.project(tokens)
+        return self.cls_logits(projections[:, 0]), self.patch_logits(projections[:, 1:])
+
+    def forward_selected(
+        self, tokens: Tensor, masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits where the losses read them: of [CLS] and of masked patches only.
+
+        The same function as :meth:`forward` followed by a selection, at a fraction of the cost.
+        With a batch norm the MLP sees all tokens, since its statistics are over them.
+
+        Args:
+            tokens: [CLS] first, shape (B, 1 + N, D).
+            masks: True at the M patches wanted, shape (B, N). Defaults to None, no patch.
+
+        Returns:
+            [CLS] logits (B, K) and patch logits (M, K') in the order of ``patches[masks]``.
+        """
+        cls_tokens, patch_tokens = tokens[:, 0], tokens[:, 1:]
+        if self.norm_over_tokens:
+            projections = self.project(tokens)
+            cls_tokens, patch_tokens = projections[:, 0], projections[:, 1:]
+        selected = patch_tokens[:, 0][:0] if masks is None else patch_tokens[masks]  # (M, D or C)
+        if not self.norm_over_tokens:
+            projections = self.project(torch.cat([cls_tokens, selected]))
+            cls_tokens, selected = projections.split([len(cls_tokens), len(selected)])
+        return self.cls_logits(cls_tokens), self.patch_logits(selected)
+
+    def prototype_parameters(self) -> list[nn.Parameter]:
+        """Parameters that "freezing the last layer" means: the weight-normalised prototypes.
+
+        Without a bottleneck there is no such layer, as in the published code.
+        """
+        if not self.normalize:
+            return []
+        layers = [self.cls_prototypes, self.patch_prototypes]
+        return [p for layer in layers if layer is not None for p in layer.parameters()]

@@ -1,0 +1,60 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Device side of the data path."""
+
+from mmpretrain.models import ClsDataPreprocessor
+from torch import Tensor
+
+from ibot_mm.functional.augmentation import apply_augmentation
+from ibot_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiCropPreprocessor(ClsDataPreprocessor):
+    """Makes dense uint8 crops into augmented, normalised float ones, on the device.
+
+    A batch of :class:`ibot_mm.PackMultiCrop` is recognised by its ``global_crops``; any other
+    (validation, test) is left to the base class. Colour order, mean and deviation are given as in
+    every mm config: ``mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True``.
+
+    Args:
+        **kwargs: As :class:`mmpretrain.models.ClsDataPreprocessor`.
+    """
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Prepare one batch.
+
+        Args:
+            data: From the data loader. ``inputs`` holds uint8 ``global_crops`` (B, G, 3, H, W),
+                ``local_crops`` (B, L, 3, h, w) where L > 0, bool ``masks`` (B, G, H/p, W/p) and
+                where drawn float ``augmentation`` (B, G + L, P).
+            training: Passed to the base class. Defaults to False.
+
+        Returns:
+            The same dict; crops are float and normalised, and ``augmentation`` is used up.
+        """
+        if not (isinstance(data['inputs'], dict) and 'global_crops' in data['inputs']):
+            return super().forward(data, training)
+        data = self.cast_data(data)
+        inputs = dict(data['inputs'])
+        parameters = inputs.pop('augmentation', None)
+        num_global_crops = inputs['global_crops'].shape[1]
+        sections = dict(
+            global_crops=slice(None, num_global_crops), local_crops=slice(num_global_crops, None)
+        )
+        for name, section in sections.items():
+            if name in inputs:
+                drawn = None if parameters is None else parameters[:, section]
+                inputs[name] = self._prepare(inputs[name], drawn)
+        return dict(data, inputs=inputs)
+
+    def _prepare(self, crops: Tensor, parameters: Tensor | None) -> Tensor:
+        images = crops.flatten(0, 1)  # (B * V, 3, H, W)
+        if self.to_rgb:
+            images = images.flip(1)
+        images = images.to(self.mean.dtype if self._enable_normalize else images.dtype)
+        images = images.float() if not images.is_floating_point() else images
+        if parameters is not None:
+            images = apply_augmentation(images, parameters.flatten(0, 1))
+        if self._enable_normalize:
+            images = (images - self.mean) / self.std
+        return images.unflatten(0, crops.shape[:2])

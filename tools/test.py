@@ -1,0 +1,54 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Evaluate a checkpoint by a config: k-NN of a pre-trained network, detection, segmentation."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help="checkpoint file, or 'none' for untrained weights")
+    parser.add_argument('--work-dir', help='where to log (default: work_dirs/<config>)')
+    parser.add_argument('--out', help='file for the metrics, .json, .yaml or .pkl')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the config'
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg.load_from = None if args.checkpoint == 'none' else args.checkpoint
+    prepare_cpu_processes(cfg)
+    metrics = Runner.from_cfg(cfg).test()
+    if args.out:
+        from mmengine.fileio import dump
+
+        dump(metrics, args.out)
+    finish_processes()
+
+
+if __name__ == '__main__':
+    main()
