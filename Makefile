@@ -1,0 +1,49 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+# Two commands do all: `make demo` and `make test`. Each sets up what it needs, once.
+
+VENV ?= .venv
+PYTHON ?= python3
+WORKERS ?= 2
+STOP ?=
+
+BIN := $(VENV)/bin
+STATUS = $(VENV)/.ibot_mm-status-$(@:run-%=%)
+SETUP = $(PYTHON) tools/setup/install.py --venv $(VENV)
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help clean $(foreach target,demo test test-fast lint setup setup-full,$(target) run-$(target))
+
+help:
+	@echo 'make demo        pre-train on two CPU cores; a table and pictures at the end'
+	@echo 'make test        all tests'
+	@echo 'make test-fast   the tests that take seconds'
+	@echo 'make lint        ruff and mypy'
+	@echo 'make setup       only the set-up of the demo'
+	@echo 'make setup-full  only the set-up of the tests: compiles operators, 11 minutes once'
+	@echo 'make clean       remove the environment and caches, not the compiled operators'
+	@echo 'Variables: VENV=$(VENV)  PYTHON=$(PYTHON)  WORKERS=$(WORKERS) (of pytest)  STOP= (of the demo)'
+
+# Each of these runs its `run-` twin, then says how it went. `$(error)`, since after a failing
+# recipe make would say "Error 1" last.
+demo test test-fast lint setup setup-full: %: run-%
+	$(if $(filter 0,$(shell cat $(STATUS))),@echo 'make $@: passed',$(error make $@ FAILED, the reason is above))
+
+run = @mkdir -p $(VENV) && ( $(1) ); echo $$? > $(STATUS)
+
+run-setup:
+	$(call run,$(SETUP) pretrain)
+run-setup-full:
+	$(call run,$(SETUP) full)
+run-demo:
+	$(call run,$(SETUP) pretrain && $(BIN)/python tools/demo.py $(if $(STOP),--stop $(STOP)))
+run-test:
+	$(call run,$(SETUP) full && $(PYTEST))
+run-test-fast:
+	$(call run,$(SETUP) full && $(PYTEST) -m "not slow")
+run-lint:
+	$(call run,$(SETUP) full && $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy ibot_mm)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
