@@ -1,0 +1,130 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from mmpretrain.models import ResNet, SwinTransformer, VisionTransformer
+from skimage import data
+from torch import Tensor, nn
+
+from ibot_mm.visualization import cls_attention, draw_attention, save_attention
+
+ARCH = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
+
+
+@pytest.fixture
+def backbone() -> nn.Module:
+    torch.manual_seed(0)
+    backbone = VisionTransformer(ARCH, img_size=32, patch_size=8)
+    for layer in backbone.layers:
+        layer.attn.qkv.weight.data *= 4  # far from uniform
+    backbone.eval()
+    return backbone
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+
+
+def test_equals_definition(backbone, images):
+    tokens: list[Tensor] = []
+    backbone.layers[-1].ln1.register_forward_hook(lambda *args: tokens.append(args[-1]))
+    maps = cls_attention(backbone, images)
+    assert maps.shape == (2, 3, 4, 6)
+
+    attention = backbone.layers[-1].attn
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    for head in range(3):
+        rows = slice(8 * head, 8 * head + 8)
+        query = tokens[0][:, 0] @ weight[:24][rows].T + bias[:24][rows]  # (B, 8)
+        key = tokens[0] @ weight[24:48][rows].T + bias[24:48][rows]  # (B, 1 + N, 8)
+        weights = (key @ query[..., None] / 8**0.5).softmax(dim=1)[..., 0]
+        torch.testing.assert_close(maps[:, head].flatten(1), weights[:, 1:])
+        assert ((weights[:, 0] + maps[:, head].sum(dim=(1, 2))) - 1).abs().max() < 1e-5
+
+
+def test_maps_reproduce_the_layer(backbone, images):
+    """The layer's own output for [CLS] is the sum of the values weighted by the maps."""
+    seen: dict[str, Tensor] = {}
+    attention = backbone.layers[-1].attn
+    attention.qkv.register_forward_hook(lambda *args: seen.update(qkv=args[-1]))
+    attention.proj.register_forward_pre_hook(lambda module, args: seen.update(mixed=args[0]))
+    maps = cls_attention(backbone, images).flatten(2)  # (B, heads, N)
+    weights = torch.cat([1 - maps.sum(dim=2, keepdim=True), maps], dim=2)
+    values = seen['qkv'][..., 48:].unflatten(2, (3, 8))
+    mixed = torch.einsum('bhn,bnhd->bhd', weights, values).flatten(1)
+    torch.testing.assert_close(mixed, seen['mixed'][:, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_hook_is_removed_and_output_unchanged(backbone, images):
+    before = backbone(images)[-1]
+    cls_attention(backbone, images)
+    assert not backbone.layers[-1].attn.qkv._forward_hooks
+    assert torch.equal(backbone(images)[-1], before)
+
+
+def test_hook_is_removed_after_an_error(backbone):
+    with pytest.raises(RuntimeError):
+        cls_attention(backbone, torch.zeros(1, 5, 32, 32))
+    assert not backbone.layers[-1].attn.qkv._forward_hooks
+
+
+@pytest.mark.parametrize(
+    ('build', 'message'),
+    [
+        (lambda: ResNet(18), 'has no attention layer'),
+        (lambda: SwinTransformer('tiny', img_size=64, pad_small_map=True), 'grid of patches'),
+        (
+            lambda: VisionTransformer(ARCH, 32, 8, with_cls_token=False, out_type='featmap'),
+            r'a \[CLS\] token and a grid',
+        ),
+    ],
+    ids=['convolution', 'windows', 'no class token'],
+)
+def test_unsuited_backbone(build, message):
+    with pytest.raises(ValueError, match=message):
+        cls_attention(build(), torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ('number', 'per_head', 'shape'),
+    [(1, False, (1, 2)), (3, False, (1, 6)), (4, False, (2, 6)), (2, True, (2, 5))],
+)
+def test_grid(number, per_head, shape):
+    images = np.stack([data.astronaut()[::8, ::8]] * number)
+    maps = torch.rand(number, 3, 4, 4)
+    axes = draw_attention(images, maps, per_head).axes
+    assert len(axes) == shape[0] * shape[1]
+    used = [axis for axis in axes if axis.images]
+    assert len(used) == number * (5 if per_head else 2)
+    assert [axis.get_title() for axis in axes[:2]] == ['image', '[CLS] attention']
+    assert np.array_equal(axes[0].images[0].get_array(), images[0])
+
+
+def test_colour_is_where_the_attention_is():
+    images = np.full((1, 32, 32, 3), 128, np.uint8)
+    maps = torch.zeros(1, 2, 4, 4)
+    maps[:, :, 0, 3] = 1
+    overlay = draw_attention(images, maps).axes[1].images[0].get_array()
+    colour = overlay.max(axis=2) - overlay.min(axis=2)
+    assert colour[:8, -8:].mean() > 0.2
+    assert colour[12:].max() < 1e-6
+
+
+@pytest.mark.parametrize('value', [0.0, 1 / 16])
+def test_uniform_attention_can_be_drawn(value):
+    draw_attention(np.zeros((1, 16, 16, 3), np.uint8), torch.full((1, 2, 4, 4), value))
+
+
+def test_png_is_written_into_a_new_folder(tmp_path):
+    images = np.stack([data.astronaut()[::8, ::8]] * 2)
+    path = save_attention(tmp_path / 'new' / 'maps.png', images, torch.rand(2, 3, 4, 4))
+    height, width = imread(path).shape[:2]
+    assert width > 600
+    assert height > 200
+
+
+def test_numbers_must_agree():
+    with pytest.raises(ValueError, match='got 1 images and 2 attention maps'):
+        draw_attention(np.zeros((1, 8, 8, 3), np.uint8), torch.rand(2, 3, 4, 4))
