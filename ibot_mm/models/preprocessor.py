@@ -34,9 +34,11 @@ class MultiCropPreprocessor(ClsDataPreprocessor):
         """
         if not (isinstance(data['inputs'], dict) and 'global_crops' in data['inputs']):
             return super().forward(data, training)
-        data = self.cast_data(data)
         inputs = dict(data['inputs'])
+        # The augmentation's parameters stay on the CPU: reading them from a device would wait.
         parameters = inputs.pop('augmentation', None)
+        data = self.cast_data(dict(data, inputs=inputs))
+        inputs = data['inputs']
         num_global_crops = inputs['global_crops'].shape[1]
         sections = dict(
             global_crops=slice(None, num_global_crops), local_crops=slice(num_global_crops, None)
@@ -45,14 +47,13 @@ class MultiCropPreprocessor(ClsDataPreprocessor):
             if name in inputs:
                 drawn = None if parameters is None else parameters[:, section]
                 inputs[name] = self._prepare(inputs[name], drawn)
-        return dict(data, inputs=inputs)
+        return data
 
     def _prepare(self, crops: Tensor, parameters: Tensor | None) -> Tensor:
         images = crops.flatten(0, 1)  # (B * V, 3, H, W)
         if self.to_rgb:
             images = images.flip(1)
-        images = images.to(self.mean.dtype if self._enable_normalize else images.dtype)
-        images = images.float() if not images.is_floating_point() else images
+        images = images if images.is_floating_point() else images.float()
         if parameters is not None:
             images = apply_augmentation(images, parameters.flatten(0, 1))
         if self._enable_normalize:

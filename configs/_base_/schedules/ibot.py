@@ -33,7 +33,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800, val_interval=50)
 
 # default_hooks is a dict, so that a variant states only the number that differs.
 default_hooks = dict(
-    epoch_seed=dict(type='ibot_mm.EpochSeedHook'),
+    seed=dict(type='ibot_mm.TrainingSeedHook'),
     temperature=dict(
         type='ibot_mm.TeacherTemperatureHook',
         temperature=(0.04, 0.07),

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-from .epoch_seed import EpochSeedHook
+from .training_seed import TrainingSeedHook
 from .finite_loss import FiniteLossHook
 from .prototypes import FreezePrototypesHook
 from .teacher import TeacherUpdateHook
@@ -7,7 +7,7 @@ from .temperature import TeacherTemperatureHook
 from .training_log import TrainingLogHook
 
 __all__ = [
-    'EpochSeedHook',
+    'TrainingSeedHook',
     'FiniteLossHook',
     'FreezePrototypesHook',
     'TeacherTemperatureHook',

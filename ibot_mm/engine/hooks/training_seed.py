@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""One seed for each epoch: resumed training repeats the uninterrupted one."""
+"""Seeds that depend on the place in the training: resuming repeats the uninterrupted run."""
 
 import random
 from collections.abc import Iterator
@@ -24,30 +24,33 @@ def _transforms(dataset: Any) -> Iterator:
 
 
 @HOOKS.register_module()
-class EpochSeedHook(Hook):
-    """Tells the epoch to the transforms and reseeds the process from (seed, epoch, rank).
+class TrainingSeedHook(Hook):
+    """Makes every draw of a training a function of seed, place in the training, and process.
 
-    Transforms that have ``set_epoch`` (:class:`ibot_mm.SeedSample`) then draw anew each epoch,
-    persistent workers included, and drop path repeats itself after a resume. The seed is the
-    Runner's (``randomness=dict(seed=...)``).
+    Transforms that have ``set_epoch`` (:class:`ibot_mm.SeedSample`) are told seed and epoch before
+    the data loader starts, persistent workers included. The process itself, which draws drop
+    path, is seeded before each iteration, since how much a data loader draws from it depends
+    on the workers. The seed is the Runner's (``randomness=dict(seed=...)``).
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed this epoch."""
+        """Tell the transforms."""
         for transform in _transforms(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch'):
-                transform.set_epoch(runner.epoch)
-        seed = np.random.SeedSequence([runner.seed, runner.epoch, get_rank()])
-        state = int(seed.generate_state(1)[0])
+                transform.set_epoch(runner.epoch, seed=runner.seed)
+
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Seed the process."""
+        entropy = [runner.seed, runner.iter, get_rank()]
+        state = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         random.seed(state)
         np.random.seed(state)
         torch.manual_seed(state)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Report images that were skipped so far because they could not be decoded."""
-        skipped = sum(
-            getattr(t, 'skipped', 0) for t in _transforms(runner.train_dataloader.dataset)
-        )
+        transforms = _transforms(runner.train_dataloader.dataset)
+        skipped = sum(getattr(transform, 'skipped', 0) for transform in transforms)
         if skipped:
             runner.logger.warning(
                 f'{skipped} undecodable images were skipped since the start of this run on this '

@@ -1,0 +1,85 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""A small iBOT training on noise, for tests of whatever takes part in a training."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from PIL import Image
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+
+
+@pytest.fixture(scope='session')
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ImageNet-shaped: {train,val}/class_{0,1}/*.jpg, 8 and 4 images of 40 x 32 pixels."""
+    root = tmp_path_factory.mktemp('images')
+    rng = np.random.default_rng(0)
+    for split, per_class in (('train', 4), ('val', 2)):
+        for label in range(2):
+            folder = root / split / f'class_{label}'
+            folder.mkdir(parents=True)
+            for index in range(per_class):
+                noise = rng.integers(0, 256, (40, 32, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(folder / f'{index}.jpg')
+    return root
+
+
+@pytest.fixture
+def tiny_config(image_folder: Path, tmp_path: Path) -> Config:
+    """ViT-S/16's pre-training config, made so small that an iteration takes milliseconds."""
+    cfg = Config.fromfile(CONFIGS / 'pretrain/ibot_vits16.py')
+    cfg.model.backbone.update(
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
+        img_size=16,
+        patch_size=4,
+        drop_path_rate=0.2,
+    )
+    cfg.model.neck.update(
+        in_channels=16, num_prototypes=24, hidden_channels=16, bottleneck_channels=8
+    )
+    cfg.model.head.num_prototypes = 24
+    crops, masks = (
+        cfg.train_dataloader.dataset.pipeline[2],
+        cfg.train_dataloader.dataset.pipeline[4],
+    )
+    crops.update(global_size=16, local_size=8, local_number=2)
+    masks.patch_size = 4
+    cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.dataset.data_root = str(image_folder)
+    cfg.val_dataloader.update(batch_size=4, num_workers=0)
+    for split in ('bank', 'query'):
+        dataset = cfg.val_dataloader.dataset[split]
+        dataset.data_root = str(image_folder)
+        dataset.pipeline[1].scale = 16
+        dataset.pipeline[2].crop_size = 16
+    cfg.val_evaluator.ks = (1, 5)
+    cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
+    cfg.train_cfg.update(max_epochs=3, val_interval=3)
+    cfg.param_scheduler[0].warmup = 1
+    cfg.default_hooks.temperature.warmup_epochs = 2
+    cfg.default_hooks.logger.interval = 1
+    cfg.work_dir = str(tmp_path / 'work_dir')
+    cfg.launcher = 'none'
+    return cfg
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Runner]:
+    """Build a Runner of a config, add hooks, train, return it."""
+
+    def run(cfg: Config, *hooks: Hook) -> Runner:
+        run.count += 1
+        cfg.experiment_name = f'{tmp_path.name}-{run.count}'
+        runner = Runner.from_cfg(cfg)
+        for hook in hooks:
+            runner.register_hook(hook)
+        runner.train()
+        return runner
+
+    run.count = 0
+    return run

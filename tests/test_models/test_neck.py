@@ -1,0 +1,109 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+import copy
+
+import pytest
+import torch
+
+from ibot_mm.models import IBOTNeck
+
+OPTIONS = {
+    'default': dict(),
+    'separate': dict(shared=False, num_patch_prototypes=24),
+    'layer norm': dict(norm_cfg=dict(type='LN')),
+    'batch norm': dict(norm_cfg=dict(type='BN1d')),
+    'batch norm, separate': dict(norm_cfg=dict(type='BN1d'), shared=False),
+    'no bottleneck': dict(bottleneck_channels=0),
+    'no bottleneck, separate': dict(bottleneck_channels=0, shared=False),
+    'one layer': dict(num_layers=1),
+    'one layer, no bottleneck': dict(num_layers=1, bottleneck_channels=0),
+    'four layers, relu': dict(num_layers=4, act_cfg=dict(type='ReLU')),
+    'free gain': dict(fixed_gain=False),
+}
+
+
+def build(**kwargs):
+    torch.manual_seed(0)
+    return IBOTNeck(
+        **(
+            dict(in_channels=16, num_prototypes=20, hidden_channels=12, bottleneck_channels=8)
+            | kwargs
+        )
+    ).double()
+
+
+@pytest.fixture(params=OPTIONS.values(), ids=OPTIONS.keys())
+def options(request):
+    return request.param
+
+
+def test_selected_logits_are_those_of_the_full_pass(options):
+    """Values and gradients; also the running statistics of a batch norm."""
+    full, selected = build(**options), build(**options)
+    tokens = torch.randn(4, 1 + 9, 16, dtype=torch.float64)
+    masks = torch.rand(4, 9) < 0.4
+
+    cls, patch = full(tokens)
+    expected = (cls, patch[masks])
+    actual = selected.forward_selected(tokens, masks)
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+    for logits in (expected, actual):
+        sum(x.square().sum() for x in logits).backward()
+    for (name, p), q in zip(full.named_parameters(), selected.parameters()):
+        torch.testing.assert_close(q.grad, p.grad, rtol=1e-9, atol=1e-12, msg=name)
+    torch.testing.assert_close(dict(selected.named_buffers()), dict(full.named_buffers()))
+
+
+def test_no_patch_selected(options):
+    neck = build(**options)
+    cls, patch = neck.forward_selected(torch.randn(4, 10, 16, dtype=torch.float64))
+    assert cls.shape == (4, 20) and patch.shape == (0, neck.num_patch_prototypes)
+
+
+def test_mean_of_logits_is_logits_of_the_mean(options):
+    neck = build(**options)
+    projections = neck.project(torch.randn(4, 9, 16, dtype=torch.float64))
+    torch.testing.assert_close(
+        neck.patch_logits(projections).mean(dim=(0, 1)),
+        neck.patch_logits(projections.mean(dim=(0, 1))),
+    )
+
+
+def test_logits_are_cosines_with_unit_gain():
+    neck = build()
+    cls, patch = neck(torch.randn(4, 10, 16, dtype=torch.float64) * 100)
+    assert max(cls.abs().max(), patch.abs().max()) <= 1 + 1e-12
+    assert not neck.cls_prototypes.parametrizations.weight.original0.requires_grad
+    assert build(fixed_gain=False).cls_prototypes.parametrizations.weight.original0.requires_grad
+
+
+def test_hidden_layers_share_one_norm():
+    neck = build(norm_cfg=dict(type='BN1d'), num_layers=4)
+    neck(torch.randn(4, 10, 16, dtype=torch.float64))
+    assert neck.norm.num_batches_tracked == 3
+
+
+def test_prototypes_to_freeze():
+    assert len(build().prototype_parameters()) == 2
+    assert len(build(shared=False).prototype_parameters()) == 4
+    assert build(bottleneck_channels=0).prototype_parameters() == []
+
+
+def test_deep_copy_is_independent():
+    neck = build()
+    twin = copy.deepcopy(neck)
+    with torch.no_grad():
+        twin.cls_prototypes.parametrizations.weight.original1.add_(1)
+    tokens = torch.randn(2, 3, 16, dtype=torch.float64)
+    assert not torch.allclose(neck(tokens)[0], twin(tokens)[0])
+
+
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(num_patch_prototypes=7), 'Shared prototypes cannot be 20 .* and 7'),
+        (dict(num_layers=0), 'num_layers >= 1'),
+    ],
+)
+def test_bad_options(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build(**kwargs)
