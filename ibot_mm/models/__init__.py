@@ -3,6 +3,7 @@ from .backbones import MaskedVisionTransformer
 from .head import IBOTHead
 from .ibot import IBOT
 from .neck import IBOTNeck
+from .norm import SyncBatchNorm
 from .preprocessor import MultiCropPreprocessor
 from .teacher import EMATeacher
 
@@ -13,4 +14,5 @@ __all__ = [
     'IBOTNeck',
     'MaskedVisionTransformer',
     'MultiCropPreprocessor',
+    'SyncBatchNorm',
 ]

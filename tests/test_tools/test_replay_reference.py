@@ -1,0 +1,41 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Recorded runs of the published code, replayed by the tool that users have."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    'name, dtype, bound',
+    [
+        ('shared_head', 'float64', 1e-9),
+        ('shared_head', 'float32', 1e-4),
+        # Separate heads in the student only, batch norm. Not in float32: biases before a batch norm
+        # have no gradient but rounding, which Adam scales up.
+        ('separate_heads_batch_norm', 'float64', 1e-9),
+    ],
+)
+def test_replay(name, dtype, bound):
+    result = subprocess.run(
+        [
+            sys.executable,
+            'tools/analysis_tools/replay_reference.py',
+            f'tests/data/trajectory_{name}.npz',
+            '--dtype',
+            dtype,
+        ],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    match = re.search(r'^worst relative error: (\S+)$', result.stdout, re.MULTILINE)
+    assert float(match[1]) <= bound, result.stdout
+    for quantity in ('loss_patch', 'center_patch', 'grad_norms', 'final student', 'final teacher'):
+        assert quantity in result.stdout
