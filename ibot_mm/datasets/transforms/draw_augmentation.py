@@ -1,0 +1,117 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+
+from ibot_mm.functional.augmentation import (
+    GLOBAL_FIRST,
+    GLOBAL_REST,
+    LOCAL,
+    AugmentationPolicy,
+    apply_augmentation,
+    draw_parameters,
+)
+from ibot_mm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class DrawAugmentation(BaseTransform):
+    """Draw colour jitter, grey, blur and solarisation for every crop.
+
+    By default only the parameters are drawn, and the data preprocessor applies them to the whole
+    batch on its device. With ``apply=True`` they are applied here, by the same functions.
+
+    Without arguments the published policies are used; each dict changes some numbers of one. See
+    :class:`ibot_mm.functional.augmentation.AugmentationPolicy` for the keys.
+
+    Required keys: ``img`` (one uint8 HWC BGR image, or a list), ``num_global_crops`` where local
+    crops follow global ones. Added keys: ``augmentation``, float32 (number of crops, P), unless
+    ``apply``. Modified keys: ``img`` if ``apply``.
+
+    Args:
+        global_first: Changes for the first global crop. Defaults to None.
+        global_rest: Changes for the other global crops. Defaults to None.
+        local: Changes for local crops. Defaults to None.
+        views: Instead of the three above, one dict per crop, each a change to
+            ``AugmentationPolicy()``. Defaults to None.
+        apply: Apply here. Defaults to False.
+
+    Raises:
+        ValueError: A value out of its range, or both ``views`` and one of the three.
+        TypeError: An unknown key.
+    """
+
+    def __init__(
+        self,
+        global_first: dict | None = None,
+        global_rest: dict | None = None,
+        local: dict | None = None,
+        views: Sequence[dict] | None = None,
+        apply: bool = False,
+    ) -> None:
+        named = (global_first, global_rest, local)
+        if views is not None and any(changes is not None for changes in named):
+            raise ValueError(
+                'DrawAugmentation takes either views or global_first, global_rest and local'
+            )
+        if views is not None:
+            policies = [AugmentationPolicy(**view) for view in views]
+        else:
+            bases = (GLOBAL_FIRST, GLOBAL_REST, LOCAL)
+            policies = [replace(base, **(new or {})) for base, new in zip(bases, named)]
+        self.policies, self.per_crop, self.apply = policies, views is not None, apply
+        self._rows = np.stack([policy.as_row() for policy in policies])
+
+    def transform(self, results: dict) -> dict:
+        """Draw, and apply where asked.
+
+        Args:
+            results: With ``img``.
+
+        Returns:
+            The same dict.
+
+        Raises:
+            ValueError: The number of crops is not that of ``views``.
+        """
+        single = not isinstance(results['img'], list)
+        crops = [results['img']] if single else results['img']
+        num_global_crops = results.get('num_global_crops', len(crops))
+        parameters = draw_parameters(self._rows_of(num_global_crops, len(crops)))
+        if self.apply:
+            crops = _augment(crops, parameters)
+            results['img'] = crops[0] if single else crops
+        else:
+            results['augmentation'] = parameters
+        return results
+
+    def _rows_of(self, num_global_crops: int, num_crops: int) -> np.ndarray:
+        if not self.per_crop:
+            repeats = (1, num_global_crops - 1, num_crops - num_global_crops)
+            return np.repeat(self._rows, repeats, axis=0)
+        if num_crops != len(self._rows):
+            raise ValueError(
+                f'DrawAugmentation has {len(self._rows)} views, but there are {num_crops} crops: '
+                'give one dict for each crop, global ones first'
+            )
+        return self._rows
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(policies={self.policies}, apply={self.apply})'
+
+
+def _augment(crops: list[np.ndarray], parameters: np.ndarray) -> list[np.ndarray]:
+    """Apply to uint8 HWC BGR crops; those of one shape go together."""
+    augmented: list[np.ndarray] = [*crops]
+    for shape in {crop.shape for crop in crops}:
+        index = [i for i, crop in enumerate(crops) if crop.shape == shape]
+        stacked = torch.from_numpy(np.stack([crops[i] for i in index]))
+        images = stacked.permute(0, 3, 1, 2).flip(1).float()  # BGR to RGB
+        images = apply_augmentation(images, torch.from_numpy(parameters[index]))
+        stacked = images.to(torch.uint8).flip(1).permute(0, 2, 3, 1).contiguous()
+        for i, crop in zip(index, stacked.numpy()):
+            augmented[i] = crop
+    return augmented

@@ -1,0 +1,156 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+import math
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmcv.transforms import BaseTransform
+
+from ibot_mm.registry import TRANSFORMS
+
+TRIES = 10
+
+
+def draw_crop_box(
+    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Draw a box as torchvision's ``RandomResizedCrop`` does, from numpy's global generator.
+
+    Args:
+        height: Of the image.
+        width: Of the image.
+        scale: Lowest and highest share of the image's area.
+        ratio: Lowest and highest width / height, drawn log-uniformly.
+
+    Returns:
+        top, left, height, width. After ten boxes that do not fit, the central one of an allowed
+        ratio.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for size, shape, down, right in np.random.random((TRIES, 4)).tolist():
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * size)
+        aspect = math.exp(low + (high - low) * shape)
+        box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = int(down * (height - box_height + 1))
+            left = int(right * (width - box_width + 1))
+            return top, left, box_height, box_width
+    box_width = min(width, round(height * ratio[1]))
+    box_height = min(height, round(width / ratio[0]))
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def resized_crop(
+    image: np.ndarray, box: tuple[int, int, int, int], size: int, flip: bool
+) -> np.ndarray:
+    """Crop, resize with antialiased bicubic interpolation, and flip.
+
+    All in uint8: torch has a vectorised kernel for it, several times as fast as Pillow and within
+    one level of it, but for one value in a few 100,000 that is two levels off.
+
+    Args:
+        image: uint8 (H, W, 3).
+        box: top, left, height, width.
+        size: Side of the result.
+        flip: Mirror left and right.
+
+    Returns:
+        uint8 (size, size, 3), contiguous.
+    """
+    top, left, height, width = box
+    # The batch axis comes before the permutation: only so does torch see channels last.
+    pixels = torch.from_numpy(image)[None, top : top + height, left : left + width]
+    pixels = pixels.permute(0, 3, 1, 2)
+    if height > size and height - size > 2 * (width - size):
+        pixels = _resize(pixels, size, width)  # Pillow 13 takes this axis first here
+    pixels = _resize(pixels, size, size)
+    crop = np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
+    return cv2.flip(crop, 1) if flip else crop
+
+
+def _resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return F.interpolate(pixels, (height, width), mode='bicubic', antialias=True)
+
+
+@TRANSFORMS.register_module()
+class MultiCrop(BaseTransform):
+    """Turn one image into global and local crops, randomly placed, resized and mirrored.
+
+    Works with any algorithm that takes several views: stock ``PackInputs`` packs the list.
+
+    Required keys: ``img`` (uint8, HWC). Modified keys: ``img`` (list of HWC crops, global ones
+    first), ``img_shape`` (of a global crop). Added keys: ``num_global_crops``.
+
+    Args:
+        global_number: Number of global crops. Defaults to 2.
+        global_size: Their side in pixels. Defaults to 224.
+        global_scale: Lowest and highest share of the image's area. Defaults to (0.25, 1.0).
+        local_number: Number of local crops, 0 for none. Defaults to 10.
+        local_size: Their side in pixels. Defaults to 96.
+        local_scale: As ``global_scale``. Defaults to (0.05, 0.25).
+        ratio: Lowest and highest width / height. Defaults to (3/4, 4/3).
+        flip_probability: Of mirroring a crop. Defaults to 0.5.
+
+    Raises:
+        ValueError: A number, size, scale, ratio or probability out of its range.
+    """
+
+    def __init__(
+        self,
+        global_number: int = 2,
+        global_size: int = 224,
+        global_scale: tuple[float, float] = (0.25, 1.0),
+        local_number: int = 10,
+        local_size: int = 96,
+        local_scale: tuple[float, float] = (0.05, 0.25),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip_probability: float = 0.5,
+    ) -> None:
+        _check(global_number >= 1, 'global_number', global_number, 'at least 1')
+        _check(local_number >= 0, 'local_number', local_number, '0 or more')
+        _check(global_size > 0, 'global_size', global_size, 'positive')
+        _check(local_size > 0, 'local_size', local_size, 'positive')
+        for name, scale in (('global_scale', global_scale), ('local_scale', local_scale)):
+            inside = len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1
+            _check(inside, name, scale, '(low, high) with 0 < low <= high <= 1')
+        inside = len(ratio) == 2 and 0 < ratio[0] <= ratio[1]
+        _check(inside, 'ratio', ratio, '(low, high) with 0 < low <= high')
+        _check(0 <= flip_probability <= 1, 'flip_probability', flip_probability, '0 to 1')
+        self.global_number, self.local_number = global_number, local_number
+        self.ratio, self.flip_probability = ratio, flip_probability
+        self._plan = [(global_size, global_scale)] * global_number
+        self._plan += [(local_size, local_scale)] * local_number
+
+    def transform(self, results: dict) -> dict:
+        """Crop.
+
+        Args:
+            results: With ``img``.
+
+        Returns:
+            The same dict with the crops.
+        """
+        image = results['img']
+        height, width = image.shape[:2]
+        crops = []
+        for size, scale in self._plan:
+            box = draw_crop_box(height, width, scale, self.ratio)
+            flip = np.random.random() < self.flip_probability
+            crops.append(resized_crop(image, box, size, flip))
+        results['img'] = crops
+        results['img_shape'] = crops[0].shape[:2]
+        results['num_global_crops'] = self.global_number
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(global_number={self.global_number}, '
+            f'local_number={self.local_number}, sizes_and_scales={sorted(set(self._plan))}, '
+            f'ratio={self.ratio}, flip_probability={self.flip_probability})'
+        )
+
+
+def _check(condition: bool, name: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise ValueError(f'MultiCrop: {name} must be {wanted}, got {value}')

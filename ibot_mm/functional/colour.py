@@ -1,0 +1,121 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Colour operations on batches of RGB images, with the values of Pillow's 8-bit ones.
+
+Images are (N, 3, H, W) float32 that hold whole numbers 0 to 255, and so are the results: every
+operation ends with the clipping and truncation that 8-bit images force on Pillow. Factors are
+(N,), one for each image, on any device. No function changes its input.
+"""
+
+import torch
+from torch import Tensor
+
+
+def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Scale all values.
+
+    Args:
+        images: (N, 3, H, W), RGB, 0 to 255.
+        factor: (N,), 1 keeps the image, 0 gives black.
+
+    Returns:
+        (N, 3, H, W).
+    """
+    return _truncate(images * _per_image(factor, images))
+
+
+def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Move every value away from, or towards, the mean grey level of its image.
+
+    Args:
+        images: (N, 3, H, W), RGB, 0 to 255.
+        factor: (N,), 1 keeps the image, 0 gives one flat grey.
+
+    Returns:
+        (N, 3, H, W).
+    """
+    mean = torch.floor(grey_level(images).mean(dim=(-2, -1), keepdim=True) + 0.5)
+    return _truncate(torch.lerp(mean, images, _per_image(factor, images)))
+
+
+def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Move every value away from, or towards, the grey level of its pixel.
+
+    Args:
+        images: (N, 3, H, W), RGB, 0 to 255.
+        factor: (N,), 1 keeps the image, 0 gives the grey image.
+
+    Returns:
+        (N, 3, H, W).
+    """
+    return _truncate(torch.lerp(grey_level(images), images, _per_image(factor, images)))
+
+
+def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
+    """Turn the hue, by way of an HSV image of 8 bits a channel.
+
+    The quantisation is part of the function: one of the 255 steps of hue moves a channel by up to
+    six levels. It is reached without branches, which neither CPU nor GPU like.
+
+    Args:
+        images: (N, 3, H, W), RGB, 0 to 255.
+        factor: (N,), in turns of the colour circle, -0.5 to 0.5.
+
+    Returns:
+        (N, 3, H, W).
+    """
+    hue, saturation, value = _to_hsv(images)
+    hue += torch.trunc(_per_image(factor, images) * 255) % 256
+    hue -= torch.floor(hue / 256).mul_(256)  # wraps at 256, as 8-bit addition does
+    sixth = hue.mul_(6 / 255)
+
+    # Within a sixth of the circle one channel moves; clamped, the distance from where the channel
+    # is most (green, blue) or least (red) present is 1 to 2, and 2 is all of the spread away.
+    spread = saturation.mul_(1 / 255).mul_(value)
+    output = torch.empty_like(images)
+    for channel, centre, sign in ((0, 3, 1), (1, 2, -1), (2, 4, -1)):
+        distance = (sixth - centre).abs_().clamp_(1, 2)
+        base = torch.add(value, spread, alpha=-2 if sign > 0 else 1)
+        torch.addcmul(base, spread, distance, value=sign, out=output[:, channel : channel + 1])
+    return output.round_()
+
+
+def grey_level(images: Tensor) -> Tensor:
+    """ITU-R 601 luma in Pillow's 16-bit fixed point, (N, 3, H, W) to (N, 1, H, W)."""
+    red, green, blue = images.split(1, dim=1)
+    scaled = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
+    return scaled.add_(32768).div_(65536).floor_()
+
+
+def solarise(images: Tensor) -> Tensor:
+    """Invert the values from 128 up, (N, 3, H, W) to (N, 3, H, W)."""
+    return torch.minimum(images, 255 - images)
+
+
+def _to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue, saturation and value, each (N, 1, H, W), truncated to 0..255."""
+    red, green, blue = images.split(1, dim=1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+
+    # Distances from the largest channel: 0 for that one, 1 for the smallest. Where a channel is
+    # the smallest, the hue is 5 (green), 3 (red) or 1 (blue) plus the difference of the others,
+    # in sixths of the circle; from red towards blue it is negative, and wrapped below.
+    # Pillow truncates a float32, so the order of rounding counts: this one gives its hue for
+    # every colour.
+    from_red, from_green, from_blue = ((value - images) / chroma.clamp(min=1)).split(1, dim=1)
+    hue = (from_blue - from_red).add_(from_red.ceil().mul_(6).sub_(1))
+    hue = hue.lerp_((from_green - from_blue).add_(3), from_red.floor())
+    hue = hue.lerp_((from_red - from_green).add_(1), from_blue.floor())
+    hue /= hue.new_full((), 6)  # by a Python number CUDA would multiply by the reciprocal
+    hue -= hue.floor()
+
+    saturation = chroma.mul_(255).div_(value.clamp(min=1)).floor_()
+    return hue.mul_(255).floor_(), saturation, value
+
+
+def _per_image(factor: Tensor, images: Tensor) -> Tensor:
+    return factor.to(images, non_blocking=True).view(-1, 1, 1, 1)
+
+
+def _truncate(images: Tensor) -> Tensor:
+    return images.clamp_(0, 255).floor_()

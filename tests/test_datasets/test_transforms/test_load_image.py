@@ -1,0 +1,86 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+import logging
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.dataset import default_collate
+from mmengine.logging import MMLogger
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from ibot_mm.datasets import ImageFolder
+from ibot_mm.datasets.transforms import LoadImage, MultiCrop, PackMultiCrop, SeedSample
+
+
+@pytest.fixture
+def broken(tmp_path, image_files):
+    """A file of text, an empty one, half a JPEG and one that is not there."""
+    half = Path(image_files[0]).read_bytes()
+    contents = dict(text=b'not an image', empty=b'', half=half[: len(half) // 2])
+    for name, content in contents.items():
+        (tmp_path / f'{name}.jpg').write_bytes(content)
+    return [str(tmp_path / f'{name}.jpg') for name in (*contents, 'missing')]
+
+
+def test_pixels_equal_pillow(image_files):
+    for path in image_files:
+        results = LoadImage()(dict(img_path=path))
+        with Image.open(path) as image:
+            reference = np.asarray(image.convert('RGB')).astype(int)
+        assert results['img'].dtype == np.uint8
+        assert results['img_shape'] == reference.shape[:2]
+        assert np.abs(results['img'][..., ::-1] - reference).max() <= 1
+
+
+def test_orientation_is_ignored(photographs, tmp_path):
+    image = Image.fromarray(photographs[0])
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    image.save(tmp_path / 'turned.jpg', exif=exif)
+    results = LoadImage()(dict(img_path=str(tmp_path / 'turned.jpg')))
+    assert results['img'].shape == photographs[0].shape
+
+
+def test_errors_name_the_file_and_the_way_out(broken):
+    for path in broken:
+        with pytest.raises(RuntimeError, match=r"on_error='skip'") as error:
+            LoadImage()(dict(img_path=path))
+        assert path in str(error.value)
+
+
+def test_skip_counts_and_names(broken, image_files, caplog):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    transform = LoadImage(on_error='skip')
+    with caplog.at_level(logging.WARNING):
+        assert [transform(dict(img_path=path)) for path in broken] == [None] * 4
+    logger.removeHandler(caplog.handler)
+    assert transform.skipped == 4
+    assert all(path in caplog.text for path in broken)
+    assert transform(dict(img_path=image_files[0])) is not None
+    assert transform.skipped == 4
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_skipped_in_workers_are_counted_and_replaced(tmp_path, image_files, num_workers):
+    for i, path in enumerate(image_files):
+        (tmp_path / f'{i}.jpg').write_bytes(Path(path).read_bytes() if i % 4 else b'broken')
+    pipeline = [SeedSample(), LoadImage(on_error='skip'), MultiCrop(2, 16, local_number=0)]
+    dataset = ImageFolder(str(tmp_path), pipeline=[*pipeline, PackMultiCrop()])
+    loader = DataLoader(dataset, batch_size=4, num_workers=num_workers, collate_fn=default_collate)
+    batches = [batch['inputs']['global_crops'].shape for batch in loader]
+    assert batches == [(4, 2, 3, 16, 16)] * 2
+    assert pipeline[1].skipped >= 2
+
+
+def test_counter_survives_pickling(broken):
+    transform = pickle.loads(pickle.dumps(LoadImage(on_error='skip')))
+    transform(dict(img_path=broken[0]))
+    assert transform.skipped == 1
+
+
+def test_unknown_on_error():
+    with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
+        LoadImage(on_error='ignore')

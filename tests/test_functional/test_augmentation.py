@@ -1,0 +1,307 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Every operation against torchvision and Pillow, with the same parameters, on photographs."""
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image, ImageFilter, ImageOps
+from sklearn.datasets import load_sample_images
+from torchvision import transforms
+from torchvision.transforms import functional as pillow
+
+from ibot_mm.functional import augmentation as A
+from ibot_mm.functional.blur import gaussian_blur
+from ibot_mm.functional.colour import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    grey_level,
+    solarise,
+)
+
+JITTER = [
+    (adjust_brightness, pillow.adjust_brightness),
+    (adjust_contrast, pillow.adjust_contrast),
+    (adjust_saturation, pillow.adjust_saturation),
+    (adjust_hue, pillow.adjust_hue),
+]
+
+
+@pytest.fixture(scope='module')
+def photographs():
+    china, flower = load_sample_images().images
+    astronaut = skimage.data.astronaut()
+    pixels = [china[:160, 200:392], flower[100:260, 300:492], astronaut[:160, 100:292]]
+    noise = np.random.default_rng(0).integers(0, 256, (160, 192, 3), dtype=np.uint8)
+    return [np.ascontiguousarray(image) for image in (*pixels, noise)]
+
+
+def to_batch(images, dtype=torch.float32):
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(dtype)
+
+
+def to_pixels(batch):
+    return batch.permute(0, 2, 3, 1).numpy().astype(int)
+
+
+def worst(batch, references):
+    """Largest difference in levels; the results must be whole numbers 0 to 255."""
+    assert (batch == batch.round()).all() and batch.min() >= 0 and batch.max() <= 255
+    return np.abs(to_pixels(batch) - np.stack([np.asarray(image) for image in references])).max()
+
+
+def row(**values):
+    """One row of parameters that does nothing but what is named."""
+    drawn = np.zeros(A.NUM_PARAMETERS, dtype=np.float32)
+    drawn[:3], drawn[A.ORDER] = 1, -1
+    for name, value in values.items():
+        drawn[getattr(A, name)] = value  # ORDER takes four
+    return torch.from_numpy(drawn)
+
+
+@pytest.mark.parametrize('factor', [0.6, 0.83, 1.0, 1.17, 1.4])
+@pytest.mark.parametrize(('ours', 'reference'), JITTER[:3])
+def test_factors_equal_torchvision(photographs, ours, reference, factor):
+    result = ours(to_batch(photographs), torch.full((4,), factor))
+    assert worst(result, [reference(Image.fromarray(x), factor) for x in photographs]) <= 1
+
+
+@pytest.mark.parametrize('factor', [-0.5, -0.1, -0.0513, 0.0, 0.02, 0.1, 0.37])
+def test_hue_equals_torchvision(photographs, factor):
+    result = adjust_hue(to_batch(photographs), torch.full((4,), factor))
+    references = [pillow.adjust_hue(Image.fromarray(x), factor) for x in photographs]
+    assert worst(result, references) <= 1
+
+
+@pytest.mark.parametrize('factor', [0.0, 0.07])
+def test_hue_equals_torchvision_where_its_quantisation_is_delicate(factor):
+    """All colours whose quantised hue lies on a boundary in exact arithmetic are among these."""
+    levels = np.arange(0, 256, 3, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing='ij'), -1).reshape(86, -1, 3)
+    result = adjust_hue(to_batch([grid]), torch.tensor([factor]))
+    assert worst(result, [pillow.adjust_hue(Image.fromarray(grid), factor)]) <= 1
+
+
+@pytest.mark.parametrize('radius', [0.1, 0.3, 0.5, 0.7, 1.0, 1.41, 1.42, 1.8, 2.0, 5.3])
+def test_blur_equals_pillow(photographs, radius):
+    result = gaussian_blur(to_batch(photographs), torch.full((4,), radius))
+    kernel = ImageFilter.GaussianBlur(radius)
+    assert worst(result, [Image.fromarray(x).filter(kernel) for x in photographs]) == 0
+
+
+def test_blur_takes_a_radius_per_image(photographs):
+    radius = [0.3, 1.9, 0.8, 1.2]
+    result = gaussian_blur(to_batch(photographs), torch.tensor(radius))
+    references = [
+        Image.fromarray(x).filter(ImageFilter.GaussianBlur(r)) for x, r in zip(photographs, radius)
+    ]
+    assert worst(result, references) == 0
+
+
+def test_grey_and_solarise_equal_pillow(photographs):
+    batch = to_batch(photographs)
+    images = [Image.fromarray(x) for x in photographs]
+    grey = grey_level(batch).expand(-1, 3, -1, -1)
+    assert worst(grey, [pillow.to_grayscale(x, 3) for x in images]) == 0
+    assert worst(solarise(batch), [ImageOps.solarize(x) for x in images]) == 0
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 9), (3, 2)])
+def test_tiny_images(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    result = gaussian_blur(to_batch([image]), torch.tensor([1.7]))
+    assert worst(result, [Image.fromarray(image).filter(ImageFilter.GaussianBlur(1.7))]) == 0
+
+
+def test_each_column_drives_its_operation(photographs):
+    image = Image.fromarray(photographs[0])
+    cases = {
+        'nothing': (row(), image),
+        'factor without a place in the order': (row(BRIGHTNESS=1.3), image),
+        'brightness': (
+            row(BRIGHTNESS=1.3, ORDER=[0, -1, -1, -1]),
+            pillow.adjust_brightness(image, 1.3),
+        ),
+        'contrast': (row(CONTRAST=0.7, ORDER=[-1, -1, 1, -1]), pillow.adjust_contrast(image, 0.7)),
+        'saturation': (
+            row(SATURATION=1.2, ORDER=[2, 0, 1, 3]),
+            pillow.adjust_saturation(image, 1.2),
+        ),
+        'hue': (row(HUE=-0.08, ORDER=[3, -1, -1, -1]), pillow.adjust_hue(image, -0.08)),
+        'grey': (row(GREY=1), pillow.to_grayscale(image, 3)),
+        'blur': (row(BLUR_RADIUS=1.1), image.filter(ImageFilter.GaussianBlur(1.1))),
+        'solarise': (row(SOLARISE=1), ImageOps.solarize(image)),
+    }
+    for name, (parameters, reference) in cases.items():
+        result = A.apply_augmentation(to_batch([photographs[0]]), parameters[None])
+        assert worst(result, [reference]) <= 1, name
+
+
+def published(image, parameters):
+    """The whole chain of the published code for one drawn row."""
+    operations = [reference for _, reference in JITTER]
+    for code in parameters[A.ORDER]:
+        if code >= 0:
+            image = operations[int(code)](image, float(parameters[int(code)]))
+    if parameters[A.GREY]:
+        image = pillow.to_grayscale(image, 3)
+    if parameters[A.BLUR_RADIUS] > 0:
+        image = image.filter(ImageFilter.GaussianBlur(float(parameters[A.BLUR_RADIUS])))
+    return ImageOps.solarize(image) if parameters[A.SOLARISE] else image
+
+
+def test_whole_chain_equals_pillow(photographs):
+    """Differences of one level before the hue can move its 8-bit value, hence the mean."""
+    policy = A.AugmentationPolicy(solarise_probability=0.3)
+    parameters = A.draw_parameters(np.stack([policy.as_row()] * 60), np.random.default_rng(3))
+    images = [photographs[i % 4] for i in range(60)]
+    result = A.apply_augmentation(to_batch(images), torch.from_numpy(parameters))
+    references = [published(Image.fromarray(x), p) for x, p in zip(images, parameters)]
+    difference = np.abs(to_pixels(result) - np.stack([np.asarray(x) for x in references]))
+    assert (difference > 2).mean() < 1e-3
+    assert difference.mean() < 0.05
+
+
+def test_batch_equals_one_by_one(photographs):
+    parameters = A.draw_parameters(
+        np.stack([A.GLOBAL_REST.as_row()] * 40), np.random.default_rng(0)
+    )
+    parameters = torch.from_numpy(parameters)
+    batch = to_batch([photographs[i % 4][:32] for i in range(40)])
+    together = A.apply_augmentation(batch, parameters)
+    alone = [A.apply_augmentation(batch[i : i + 1], parameters[i : i + 1]) for i in range(40)]
+    assert (together == torch.cat(alone)).all()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_any_float_dtype_gives_the_same_values(photographs, dtype):
+    parameters = torch.from_numpy(
+        A.draw_parameters(np.stack([A.GLOBAL_FIRST.as_row()] * 4), np.random.default_rng(1))
+    )
+    result = A.apply_augmentation(to_batch(photographs, dtype), parameters)
+    assert result.dtype == dtype
+    assert (result.float() == A.apply_augmentation(to_batch(photographs), parameters)).all()
+
+
+def test_uint8_becomes_float32_and_inputs_stay(photographs):
+    batch = to_batch(photographs, torch.uint8)
+    parameters = row(BRIGHTNESS=0.5, ORDER=[0, -1, -1, -1]).repeat(4, 1)
+    result = A.apply_augmentation(batch, parameters)
+    assert result.dtype == torch.float32
+    images = to_batch(photographs)
+    assert (A.apply_augmentation(images, parameters) == result).all()
+    assert (images == batch).all()
+
+
+def test_shapes_are_checked():
+    with pytest.raises(ValueError, match=r'parameters \(N, 11\), got \(2, 3, 8, 8\) and \(3, 11\)'):
+        A.apply_augmentation(torch.zeros(2, 3, 8, 8), torch.zeros(3, 11))
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        (dict(brightness=1.5), 'brightness must be between 0 and 1.0, got 1.5'),
+        (dict(hue=0.6), 'hue must be between 0 and 0.5'),
+        (dict(grey_probability=-0.1), 'grey_probability must be between 0 and 1'),
+        (dict(blur_radius=(2.0, 0.1)), 'blur_radius must be'),
+    ],
+)
+def test_policies_are_checked(values, message):
+    with pytest.raises(ValueError, match=message):
+        A.AugmentationPolicy(**values)
+
+
+@pytest.fixture(scope='module')
+def drawn():
+    rng = np.random.default_rng(0)
+    policies = dict(first=A.GLOBAL_FIRST, rest=A.GLOBAL_REST, local=A.LOCAL)
+    return {
+        name: A.draw_parameters(np.stack([policy.as_row()] * 20000), rng)
+        for name, policy in policies.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ('kind', 'blur', 'solarised'), [('first', 1.0, 0.0), ('rest', 0.1, 0.2), ('local', 0.5, 0.0)]
+)
+def test_probabilities(drawn, kind, blur, solarised):
+    rows = drawn[kind]
+    assert abs((rows[:, A.ORDER.start] >= 0).mean() - 0.8) < 0.015
+    assert abs(rows[:, A.GREY].mean() - 0.2) < 0.015
+    assert abs((rows[:, A.BLUR_RADIUS] > 0).mean() - blur) < 0.015
+    assert abs(rows[:, A.SOLARISE].mean() - solarised) < 0.015
+
+
+@pytest.mark.parametrize(
+    ('column', 'low', 'high'),
+    [
+        (A.BRIGHTNESS, 0.6, 1.4),
+        (A.CONTRAST, 0.6, 1.4),
+        (A.SATURATION, 0.8, 1.2),
+        (A.HUE, -0.1, 0.1),
+        (A.BLUR_RADIUS, 0.1, 2.0),
+    ],
+)
+def test_factors_are_uniform(drawn, column, low, high):
+    values = np.sort(drawn['first'][:, column])
+    assert low <= values[0] and values[-1] <= high + 1e-6
+    expected = np.linspace(low, high, len(values))
+    assert np.abs(values - expected).max() < 0.02 * (high - low)  # Kolmogorov-Smirnov at p ~ 1e-6
+
+
+def test_order_is_a_uniform_permutation(drawn):
+    order = drawn['local'][:, A.ORDER]
+    jittered = order[order[:, 0] >= 0]
+    assert (np.sort(jittered) == np.arange(4)).all()
+    assert (order[order[:, 0] < 0] == -1).all()
+    permutations, counts = np.unique(jittered, axis=0, return_counts=True)
+    assert len(permutations) == 24
+    assert np.abs(counts / len(jittered) - 1 / 24).max() < 0.008
+
+
+def test_draws_are_independent(drawn):
+    columns = drawn['rest'][:, [0, 1, 2, 3, A.GREY, A.BLUR_RADIUS, A.SOLARISE]]
+    correlation = np.corrcoef(columns, rowvar=False) - np.eye(7)
+    assert np.abs(correlation).max() < 0.03
+
+
+def test_statistics_of_the_images_equal_those_of_torchvision(photographs):
+    """Brightness, saturation and sharpness of many augmented crops, ours and the published."""
+    number, image = 400, photographs[1][:48, :48]
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    chain = transforms.Compose(
+        [
+            transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
+            transforms.RandomGrayscale(p=0.2),
+            lambda x: (
+                x.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 2))) if rng.random() < 0.5 else x
+            ),
+        ]
+    )
+    reference = np.stack([np.asarray(chain(Image.fromarray(image))) for _ in range(number)])
+    parameters = A.draw_parameters(np.stack([A.LOCAL.as_row()] * number), rng)
+    ours = A.apply_augmentation(to_batch([image] * number), torch.from_numpy(parameters))
+
+    def statistics(pixels):
+        pixels = pixels.astype(float)
+        spread = pixels.max(-1) - pixels.min(-1)
+        edges = np.abs(np.diff(pixels, axis=1))
+        return [values.reshape(number, -1).mean(1) for values in (pixels, spread, edges)]
+
+    for mine, theirs in zip(statistics(to_pixels(ours)), statistics(reference)):
+        error = np.hypot(mine.std(), theirs.std()) / np.sqrt(number)
+        assert abs(mine.mean() - theirs.mean()) < 4 * error
+        assert 0.8 < mine.std() / theirs.std() < 1.25
+
+
+def test_draws_follow_the_global_seed():
+    rows = np.stack([A.LOCAL.as_row()] * 5)
+    np.random.seed(3)
+    first = A.draw_parameters(rows)
+    np.random.seed(3)
+    assert (A.draw_parameters(rows) == first).all()
+    assert (A.draw_parameters(rows) != first).any()
