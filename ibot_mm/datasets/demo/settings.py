@@ -1,0 +1,92 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Every number that shapes the demo data, in one place."""
+
+from dataclasses import dataclass
+
+SPLITS = ('train', 'val')
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Parameters of the demo data.
+
+    Ranges are (lowest, highest) and drawn uniformly; grey values are of 255. None of the draws
+    depends on the label.
+
+    Args:
+        seed: Seed of every random draw. The n-th image of a set depends on the seed and n only,
+            so that a larger set begins with the images of a smaller one.
+        num_train: Classification images for training, spread evenly over the ten classes.
+        num_val: Classification images for validation, spread evenly over the ten classes.
+        num_scenes_train: Images for training in the detection set, and again in the
+            segmentation set.
+        num_scenes_val: The same for validation.
+        image_size: Side of the square classification images in pixels.
+        scene_scale: Height and width of detection and segmentation images, as multiples of
+            ``image_size``.
+        digits: Number of digits in a classification image, fewer where there is no room.
+        scene_digits: Number of digits and crowds in a detection or segmentation image, likewise.
+        digit_height: Height of a digit before rotation as a fraction of ``image_size``, in scenes
+            too: digits have the same size in all three sets.
+        rotation: Rotation of a digit in degrees.
+        shear: Horizontal shear of a digit, as a fraction of its height.
+        background_pieces: Number of pieces of photographs that make up the background of a
+            classification image, so that two crops of it share the digit and not the background;
+            with a single one, self-supervised training learns to tell backgrounds apart instead.
+            A detection or segmentation image has one photograph.
+        background_grey: Mean grey value of a piece.
+        background_tint: Standard deviation of the colour cast that is added to the mean.
+        background_contrast: Standard deviation of the grey values of a piece.
+        stroke_contrast: By how much a digit is lighter than the background behind it, drawn for
+            each digit.
+        stroke_colour: Standard deviation of the colour of a digit around its grey value.
+        crowd_probability: Chance that a crowd takes the place of a digit in a scene: several digits
+            of one class over each other, annotated as one region (``iscrowd=1`` of COCO).
+        jpeg_quality: Quality of the JPEG files.
+
+    Raises:
+        ValueError: If a count or a size is too small.
+    """
+
+    seed: int = 0
+    num_train: int = 3000
+    num_val: int = 1000
+    num_scenes_train: int = 400
+    num_scenes_val: int = 100
+    image_size: int = 64
+    scene_scale: tuple[float, float] = (2, 2.5)
+    digits: tuple[int, int] = (6, 8)
+    scene_digits: tuple[int, int] = (5, 20)
+    digit_height: tuple[float, float] = (0.27, 0.36)
+    rotation: tuple[float, float] = (-12, 12)
+    shear: tuple[float, float] = (-0.1, 0.1)
+    background_pieces: int = 14
+    background_grey: tuple[float, float] = (40, 120)
+    background_tint: float = 12
+    background_contrast: tuple[float, float] = (5, 12)
+    stroke_contrast: tuple[float, float] = (90, 130)
+    stroke_colour: float = 30
+    crowd_probability: float = 0.04
+    jpeg_quality: int = 95
+
+    def __post_init__(self) -> None:
+        for name in ('num_train', 'num_val'):
+            if getattr(self, name) < 10:
+                raise ValueError(
+                    f'{name}={getattr(self, name)} is too few: each of the ten classes needs at '
+                    'least one image; ask for 10 or more'
+                )
+        for name in ('num_scenes_train', 'num_scenes_val'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name}={getattr(self, name)} must be at least 1')
+        if self.image_size < 32:
+            raise ValueError(
+                f'image_size={self.image_size} is too small for legible digits: it must be at '
+                'least 32'
+            )
+
+    @property
+    def scene_size(self) -> tuple[int, int]:
+        """Height and width of detection and segmentation images in pixels."""
+        height, width = (round(scale * self.image_size) for scale in self.scene_scale)
+        return height, width
