@@ -17,6 +17,11 @@ class SyncBatchNorm(nn.SyncBatchNorm):
     torch's own needs GPUs as soon as there is a process group. On a GPU this is torch's.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise over all dimensions but the second: (B, C, ...) -> (B, C, ...)."""
         if inputs.device.type != 'cpu':

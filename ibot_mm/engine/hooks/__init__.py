@@ -1,15 +1,19 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-from .training_seed import TrainingSeedHook
 from .finite_loss import FiniteLossHook
+from .progress_bar import ProgressBarHook
 from .prototypes import FreezePrototypesHook
+from .skipped_images import SkippedImagesHook
 from .teacher import TeacherUpdateHook
 from .temperature import TeacherTemperatureHook
 from .training_log import TrainingLogHook
+from .training_seed import TrainingSeedHook
 
 __all__ = [
     'TrainingSeedHook',
     'FiniteLossHook',
     'FreezePrototypesHook',
+    'ProgressBarHook',
+    'SkippedImagesHook',
     'TeacherTemperatureHook',
     'TeacherUpdateHook',
     'TrainingLogHook',

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ibot_mm.engine.hooks.algorithm import unwrap_model
+from ibot_mm.engine.hooks.access import unwrap_model
 from ibot_mm.functional.schedules import cosine
 from ibot_mm.registry import HOOKS
 

@@ -2,7 +2,6 @@
 """Seeds that depend on the place in the training: resuming repeats the uninterrupted run."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ibot_mm.engine.hooks.access import training_transforms
 from ibot_mm.registry import HOOKS
-
-
-def _transforms(dataset: Any) -> Iterator:
-    """Transforms of a dataset, through wrappers such as RepeatDataset and ConcatDataset."""
-    for inner in getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]:
-        if inner is not None:
-            yield from _transforms(inner)
-    pipeline = getattr(dataset, 'pipeline', None)
-    yield from getattr(pipeline, 'transforms', [])
 
 
 @HOOKS.register_module()
@@ -35,7 +26,7 @@ class TrainingSeedHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the transforms."""
-        for transform in _transforms(runner.train_dataloader.dataset):
+        for transform in training_transforms(runner):
             if hasattr(transform, 'set_epoch'):
                 transform.set_epoch(runner.epoch, seed=runner.seed)
 
@@ -46,13 +37,3 @@ class TrainingSeedHook(Hook):
         random.seed(state)
         np.random.seed(state)
         torch.manual_seed(state)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Report images that were skipped so far because they could not be decoded."""
-        transforms = _transforms(runner.train_dataloader.dataset)
-        skipped = sum(getattr(transform, 'skipped', 0) for transform in transforms)
-        if skipped:
-            runner.logger.warning(
-                f'{skipped} undecodable images were skipped since the start of this run on this '
-                'process; their names are above.'
-            )

@@ -88,9 +88,9 @@ class MaskedVisionTransformer(VisionTransformer):
             raise ValueError(f'The arch of {cls.__name__} lacks {sorted(missing)}: got {arch}.')
 
     def init_weights(self) -> None:
-        """Initialise as published, unless ``init_cfg`` loads a checkpoint."""
+        """Initialise as published, unless ``init_cfg`` says otherwise."""
         super().init_weights()
-        if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
+        if self.init_cfg is not None:
             return
         for module in self.modules():
             if isinstance(module, nn.Linear):

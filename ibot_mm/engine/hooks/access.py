@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""The algorithm behind whatever wraps it."""
+"""What hooks reach for: the algorithm and the transforms behind whatever wraps them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.model import is_model_wrapper
@@ -25,3 +26,13 @@ def unwrap_model(runner: Runner, method: str, hook: str) -> Any:
             'remove the hook from custom_hooks or use ibot_mm.IBOT.'
         )
     return model
+
+
+def training_transforms(runner: Runner) -> Iterator[Any]:
+    """Transforms of the training data, through wrappers such as RepeatDataset, ConcatDataset."""
+    datasets = [runner.train_dataloader.dataset]
+    while datasets:
+        dataset = datasets.pop()
+        datasets += getattr(dataset, 'datasets', [])
+        datasets += [dataset.dataset] if hasattr(dataset, 'dataset') else []
+        yield from getattr(getattr(dataset, 'pipeline', None), 'transforms', [])

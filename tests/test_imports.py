@@ -1,0 +1,59 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Who may import whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'ibot_mm'
+FILES = sorted(PACKAGE.rglob('*.py'))
+ROOMS = {'models', 'datasets', 'engine', 'evaluation', 'visualization'}
+MM = {'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'}
+SHARED = {'functional', 'registry', 'compatibility', 'version'}
+
+
+def imported_modules(path: Path, top_level_only: bool = False) -> set[str]:
+    """Absolute names of the modules that a file imports."""
+    tree = ast.parse(path.read_text())
+    package = ['ibot_mm', *path.relative_to(PACKAGE).parts[:-1]]
+    names = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            names.add('.'.join([*base, *([node.module] if node.module else [])]))
+    return names
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_are_kept_apart(path):
+    own = room(path)
+    for name in imported_modules(path):
+        top, *rest = name.split('.')
+        assert top not in ('mmdet', 'mmseg', 'tools', 'tests', 'benchmarks'), name
+        if own == 'functional':
+            assert top not in MM and (top != 'ibot_mm' or rest[:1] == ['functional']), name
+        elif top == 'ibot_mm' and rest and own in ROOMS:
+            allowed = SHARED | {own} | ({'checkpoint'} if own == 'models' else set())
+            assert rest[0] in allowed, name
+
+
+def test_importing_the_package_is_cheap_and_needs_no_downstream_package():
+    code = (
+        'import sys, ibot_mm; loaded = set(sys.modules); import ibot_mm.models, ibot_mm.datasets, '
+        'ibot_mm.engine, ibot_mm.evaluation, ibot_mm.visualization, ibot_mm.checkpoint; '
+        "print('torch' in loaded, {'mmdet', 'mmseg', 'mmcv._ext'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
+    cheap, downstream = result.stdout.strip().splitlines()[-1].split(maxsplit=1)
+    assert (cheap, downstream) == ('False', 'set()'), result.stdout

@@ -1,0 +1,73 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""tools/train.py, tools/test.py and their launchers, as a user calls them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+    del tiny_config['launcher']
+    path = tmp_path / 'tiny.py'
+    tiny_config.dump(path)
+    return path
+
+
+def call(*command, check=True):
+    environment = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1', PORT='29631')
+    result = subprocess.run(
+        [str(word) for word in command], cwd=TOP, env=environment, capture_output=True, text=True
+    )
+    if check:
+        assert result.returncode == 0, result.stderr[-4000:]
+    return result
+
+
+@pytest.mark.slow
+def test_train_resume_and_test(config, tmp_path):
+    work_dir = tmp_path / 'elsewhere'
+    train = [sys.executable, 'tools/train.py', config, '--work-dir', work_dir]
+    call(*train, '--cfg-options', 'train_cfg.max_epochs=2')
+    assert (work_dir / 'last_checkpoint').read_text().endswith('epoch_2.pth')
+    log = call(*train, '--resume').stderr
+    assert re.search(r'resumed epoch: 2, iter: 4', log)
+    assert (work_dir / 'epoch_3.pth').exists()
+
+    metrics = {}
+    for checkpoint in (work_dir / 'epoch_3.pth', 'none'):
+        out = tmp_path / 'metrics.json'
+        call(sys.executable, 'tools/test.py', config, checkpoint, '--out', out)
+        metrics[checkpoint] = json.loads(out.read_text())
+        assert set(metrics[checkpoint]) == {f'knn/top{n}_k{k}' for n in (1, 5) for k in (1, 5)}
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_test_without_gpus(config, tmp_path):
+    call('bash', 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'dist', '--amp')
+    checkpoint = tmp_path / 'dist/epoch_3.pth'
+    out = tmp_path / 'metrics.json'
+    call('bash', 'tools/dist_test.sh', config, checkpoint, 2, '--out', out)
+    distributed = json.loads(out.read_text())
+    call(sys.executable, 'tools/test.py', config, checkpoint, '--out', out)
+    assert json.loads(out.read_text()) == pytest.approx(distributed)
+
+
+@pytest.mark.parametrize('script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test'])
+def test_launchers_say_how_to_be_called(script):
+    result = call('bash', f'tools/{script}.sh', check=False)
+    assert result.returncode == 2 and 'Usage: ' in result.stderr and script in result.stderr
+
+
+def test_auto_scale_lr_needs_a_base_batch_size(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text('model = dict()\n')
+    result = call(sys.executable, 'tools/train.py', path, '--auto-scale-lr', check=False)
+    assert result.returncode != 0 and 'has no auto_scale_lr.base_batch_size' in result.stderr

@@ -1,0 +1,117 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""The demo: make data, pre-train a small ViT, show what it has learned.
+
+Runs the commands that a user would run, and shows each. What is finished is not done again.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ibot_mm.functional.knn import weighted_knn
+from ibot_mm.registry import DATASETS
+
+CONFIG = 'configs/pretrain/ibot_demo.py'
+DATA = Path('data/demo')
+WORK_DIR = Path('work_dirs/ibot_demo')
+MARGIN = 15.0  # points of top-1 by which the trained teacher must lead
+console = Console()
+
+
+def run(*command: object) -> None:
+    """Show a command of this repository and run it."""
+    words = [str(word) for word in command]
+    console.print(f'\n[bold]$ python {shlex.join(words)}[/bold]', highlight=False)
+    status = subprocess.call([sys.executable, *words])
+    if status:
+        sys.exit(f'demo stopped: `python {shlex.join(words)}` ended with status {status}')
+
+
+def pretrain() -> Path:
+    """Make the data and train; return the last checkpoint."""
+    if not DATA.exists():
+        run('tools/dataset_converters/make_demo_data.py', '--out', DATA)
+    cfg = Config.fromfile(CONFIG)
+    last = WORK_DIR / f'epoch_{cfg.train_cfg.max_epochs}.pth'
+    if last.exists() and cfg.pretty_text == (WORK_DIR / 'demo_config.py').read_text():
+        console.print(f'{last} is there from an earlier run; remove {WORK_DIR} to train again')
+        return last
+    WORK_DIR.mkdir(parents=True, exist_ok=True)
+    (WORK_DIR / 'demo_config.py').write_text(cfg.pretty_text)
+    run('tools/train.py', CONFIG, '--work-dir', WORK_DIR)
+    return last
+
+
+def test(checkpoint: Path | str, out: Path) -> float:
+    """k-NN accuracy of a checkpoint by tools/test.py."""
+    run('tools/test.py', CONFIG, checkpoint, '--work-dir', WORK_DIR, '--out', out)
+    return best(json.loads(out.read_text()))
+
+
+def best(metrics: dict[str, float]) -> float:
+    """Top-1 of the best k, the same choice for every row of the table."""
+    return max(value for name, value in metrics.items() if 'top1' in name)
+
+
+def test_pixels() -> float:
+    """k-NN accuracy of raw pixels on the same splits, through the same validation pipeline."""
+    cfg = Config.fromfile(CONFIG)
+    init_default_scope('mmpretrain')
+    splits = DATASETS.build(cfg.val_dataloader.dataset)
+    features: dict[str, list[np.ndarray]] = dict(bank=[], query=[])
+    labels: dict[str, list[int]] = dict(bank=[], query=[])
+    for index in track(range(len(splits)), description='raw pixels'):
+        sample = splits[index]
+        split = sample['data_samples'].knn_split
+        features[split].append(sample['inputs'].float().flatten().numpy())
+        labels[split].append(int(sample['data_samples'].gt_label))
+    mean = np.mean(features['bank'], axis=0)  # cosine similarity needs centred pixels
+    bank, query = (torch.from_numpy(np.stack(features[s]) - mean) for s in ('bank', 'query'))
+    ks = tuple(cfg.val_evaluator.ks)
+    predictions = weighted_knn(bank, torch.tensor(labels['bank']), query, ks=ks)
+    truth = torch.tensor(labels['query'])
+    return max((predictions[k][:, 0] == truth).float().mean().item() * 100 for k in ks)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--stop', choices=['pretrain'], help='stop after this stage')
+    parser.parse_args()
+
+    start = time.time()
+    checkpoint = pretrain()
+    minutes = (time.time() - start) / 60
+    pixels = test_pixels()
+    untrained = test('none', WORK_DIR / 'knn_untrained.json')
+    trained = test(checkpoint, WORK_DIR / 'knn_trained.json')
+    attention, curves = WORK_DIR / 'attention.png', WORK_DIR / 'curves.png'
+    run('tools/analysis_tools/visualize_attention.py', CONFIG, checkpoint, '--out', attention)
+    run('tools/analysis_tools/plot_curves.py', WORK_DIR, '--out', curves)
+
+    table = Table('features', 'k-NN top-1 (%)', title='held-out digits, best k of each row')
+    table.add_row('raw pixels', f'{pixels:.1f}')
+    table.add_row('the same network, untrained', f'{untrained:.1f}')
+    table.add_row('teacher, pre-trained', f'[bold]{trained:.1f}[/bold]')
+    console.print()
+    console.print(table)
+    console.print(f'Data and training took {minutes:.1f} minutes.')
+    console.print(f'Attention maps: {attention}\nCurves: {curves}')
+    lead = trained - max(pixels, untrained)
+    if lead < MARGIN:
+        sys.exit(f'demo failed: the teacher leads by {lead:.1f} points, at least {MARGIN} expected')
+
+
+if __name__ == '__main__':
+    main()
