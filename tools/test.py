@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.fileio import dump
 from mmengine.runner import Runner
 
 from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
@@ -42,10 +43,12 @@ def main() -> None:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     cfg.load_from = None if args.checkpoint == 'none' else args.checkpoint
     prepare_cpu_processes(cfg)
-    metrics = Runner.from_cfg(cfg).test()
+    runner = Runner.from_cfg(cfg)
+    if cfg.load_from is None:
+        # The Runner initialises weights to train only; start where a training starts.
+        getattr(runner.model, 'module', runner.model).init_weights()
+    metrics = runner.test()
     if args.out:
-        from mmengine.fileio import dump
-
         dump(metrics, args.out)
     finish_processes()
 

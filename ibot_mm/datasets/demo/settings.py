@@ -55,17 +55,17 @@ class DemoSettings:
     num_scenes_val: int = 100
     image_size: int = 64
     scene_scale: tuple[float, float] = (2, 2.5)
-    digits: tuple[int, int] = (6, 8)
+    digits: tuple[int, int] = (16, 18)
     scene_digits: tuple[int, int] = (5, 20)
-    digit_height: tuple[float, float] = (0.27, 0.36)
+    digit_height: tuple[float, float] = (0.2, 0.265)
     rotation: tuple[float, float] = (-12, 12)
     shear: tuple[float, float] = (-0.1, 0.1)
     background_pieces: int = 14
-    background_grey: tuple[float, float] = (40, 120)
-    background_tint: float = 12
-    background_contrast: tuple[float, float] = (5, 12)
-    stroke_contrast: tuple[float, float] = (90, 130)
-    stroke_colour: float = 30
+    background_grey: tuple[float, float] = (95, 105)
+    background_tint: float = 2
+    background_contrast: tuple[float, float] = (3, 5)
+    stroke_contrast: tuple[float, float] = (95, 105)
+    stroke_colour: float = 3
     crowd_probability: float = 0.04
     jpeg_quality: int = 95
 

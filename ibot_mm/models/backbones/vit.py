@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.model import initialize
 from mmengine.model.weight_init import constant_init, trunc_normal_, trunc_normal_init
 from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
@@ -88,9 +89,9 @@ class MaskedVisionTransformer(VisionTransformer):
             raise ValueError(f'The arch of {cls.__name__} lacks {sorted(missing)}: got {arch}.')
 
     def init_weights(self) -> None:
-        """Initialise as published, unless ``init_cfg`` says otherwise."""
+        """Initialise as published; ``init_cfg`` has the last word."""
         super().init_weights()
-        if self.init_cfg is not None:
+        if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
             return
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -100,6 +101,8 @@ class MaskedVisionTransformer(VisionTransformer):
         self.patch_embed.projection.reset_parameters()
         if self.cls_token is not None:
             trunc_normal_(self.cls_token, std=0.02)
+        if self.init_cfg is not None:
+            initialize(self, self.init_cfg)
 
     def train(self, mode: bool = True) -> 'MaskedVisionTransformer':
         """Set the mode and return the module (the base class returns nothing)."""
