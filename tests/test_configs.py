@@ -31,7 +31,9 @@ def test_everything_named_in_a_config_exists(path):
     for transform in cfg.train_dataloader.dataset.pipeline:
         TRANSFORMS.build(transform)
     for hook in cfg.default_hooks.values():
-        HOOKS.build(hook)
+        assert HOOKS.get(hook.type), hook.type
+        if hook.type.startswith('ibot_mm.'):
+            HOOKS.build(hook)
     METRICS.build(cfg.val_evaluator)
 
 

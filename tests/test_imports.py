@@ -46,14 +46,24 @@ def test_rooms_are_kept_apart(path):
             assert rest[0] in allowed, name
 
 
-def test_importing_the_package_is_cheap_and_needs_no_downstream_package():
+def run(code):
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.split()[-1]
+
+
+def test_importing_the_package_imports_next_to_nothing():
     code = (
-        'import sys, ibot_mm; loaded = set(sys.modules); import ibot_mm.models, ibot_mm.datasets, '
-        'ibot_mm.engine, ibot_mm.evaluation, ibot_mm.visualization, ibot_mm.checkpoint; '
-        "print('torch' in loaded, {'mmdet', 'mmseg', 'mmcv._ext'} & set(sys.modules))"
+        'import sys, ibot_mm; '
+        "print(len({'torch', 'mmpretrain', 'mmdet', 'mmseg'} & set(sys.modules)))"
     )
-    result = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    assert run(code) == '0'
+
+
+def test_every_room_opens_without_downstream_packages_and_compiled_operators():
+    code = (
+        'import sys; sys.modules.update({"mmdet": None, "mmseg": None, "mmcv._ext": None}); '
+        'import ibot_mm.models, ibot_mm.datasets, ibot_mm.engine, ibot_mm.evaluation, '
+        'ibot_mm.visualization, ibot_mm.checkpoint; print("opened")'
     )
-    cheap, downstream = result.stdout.strip().splitlines()[-1].split(maxsplit=1)
-    assert (cheap, downstream) == ('False', 'set()'), result.stdout
+    assert run(code) == 'opened'

@@ -1,4 +1,4 @@
-# A small ViT on the bundled demo data, for two CPU cores and some eight minutes:
+# A small ViT on the bundled demo data, for two CPU cores and some six minutes:
 #     python tools/dataset_converters/make_demo_data.py --out data/demo
 #     python tools/train.py configs/pretrain/ibot_demo.py
 #
@@ -74,12 +74,12 @@ optim_wrapper = dict(
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].warmup = 6
 param_scheduler[1].final_ratio = 2.5
-train_cfg = dict(max_epochs=60, val_interval=6)
+train_cfg = dict(max_epochs=48, val_interval=6)
 default_hooks = dict(
     temperature=dict(temperature=(0.01, 0.02), patch_temperature=(0.02, 0.03), warmup_epochs=20),
     prototypes=dict(epochs=2),
     teacher=dict(momentum=0.98),
-    checkpoint=dict(interval=20),
+    checkpoint=dict(interval=16),
     logger=dict(interval=46),
     progress=dict(type='ibot_mm.ProgressBarHook'),
 )

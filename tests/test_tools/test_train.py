@@ -15,7 +15,7 @@ TOP = Path(__file__).parents[2]
 
 @pytest.fixture
 def config(tiny_config, tmp_path):
-    del tiny_config['launcher']
+    tiny_config.pop('launcher')
     path = tmp_path / 'tiny.py'
     tiny_config.dump(path)
     return path
@@ -51,12 +51,17 @@ def test_train_resume_and_test(config, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_and_test_without_gpus(config, tmp_path):
-    call('bash', 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path / 'dist', '--amp')
-    checkpoint = tmp_path / 'dist/epoch_3.pth'
+    together = ['--cfg-options', 'model.neck.norm_cfg.type=ibot_mm.SyncBN',
+                'model.backbone.checkpoint_activations=True', 'optim_wrapper.accumulative_counts=2',
+                'optim_wrapper.dtype=bfloat16']  # fmt: skip
+    work_dir = tmp_path / 'dist'
+    call('bash', 'tools/dist_train.sh', config, 2, '--work-dir', work_dir, '--amp', *together)
+    checkpoint = work_dir / 'epoch_3.pth'
     out = tmp_path / 'metrics.json'
-    call('bash', 'tools/dist_test.sh', config, checkpoint, 2, '--out', out)
+    norm = together[:2]
+    call('bash', 'tools/dist_test.sh', config, checkpoint, 2, '--out', out, *norm)
     distributed = json.loads(out.read_text())
-    call(sys.executable, 'tools/test.py', config, checkpoint, '--out', out)
+    call(sys.executable, 'tools/test.py', config, checkpoint, '--out', out, *norm)
     assert json.loads(out.read_text()) == pytest.approx(distributed)
 
 

@@ -85,7 +85,7 @@ class Environment:
         self.install_mmcv()
         self.pip('mmdet, mmseg', 'install', '--no-deps', '-r', 'requirements/downstream.txt')
         self.pip('test tools', 'install', '-r', 'requirements/test.txt')
-        self.run('checking the imports', '-c', 'import mmcv.ops, mmdet.models, mmseg.models')
+        self.run('checking the imports', '-c', 'import mmcv.ops, mmdet.apis, mmseg.apis')
 
     def create(self) -> None:
         if (self.path / 'bin' / 'pip').exists():

@@ -31,7 +31,7 @@ class FiniteLossHook(Hook):
         """Check this iteration's total loss."""
         if outputs is None or math.isfinite(outputs['loss'].item()):
             return
-        values = ', '.join(f'{name} {float(value):g}' for name, value in outputs.items())
+        values = ', '.join(f'{name} {value.item():g}' for name, value in outputs.items())
         last = runner.message_hub.runtime_info.get('last_ckpt', None)
         resume = (
             f'The last checkpoint, {last}, is from before it: resume there'

@@ -38,9 +38,7 @@ class ProgressBarHook(Hook):
             )
             self._progress = Progress(*columns)
             self._progress.start()
-        self._tasks[name] = self._progress.add_task(
-            name, total=total, completed=completed, note=''
-        )
+        self._tasks[name] = self._progress.add_task(name, total=total, completed=completed, note='')
 
     def _advance(self, name: str, note: str = '') -> None:
         if self._progress is not None:
