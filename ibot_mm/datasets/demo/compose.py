@@ -15,8 +15,6 @@ SOLID, CLEAR = 0.5, 0.1
 
 # Places tried for a digit before the image counts as full.
 ATTEMPTS = 50
-# Digits tried for a classification image, more than its coverage takes.
-MOST_DIGITS = 40
 
 
 @dataclass
@@ -100,8 +98,7 @@ class Composer:
             A square scene of side ``image_size``.
         """
         size = (self.settings.image_size, self.settings.image_size)
-        coverage = random.uniform(*self.settings.coverage)
-        return self._compose(size, MOST_DIGITS, random, label, coverage)
+        return self._compose(size, self.settings.digits, random, label)
 
     def compose_scene(self, random: np.random.Generator) -> Scene:
         """Compose a detection or segmentation image: digits of several classes, and crowds.
@@ -112,28 +109,24 @@ class Composer:
         Returns:
             A scene of ``scene_size``.
         """
-        low, high = self.settings.scene_digits
-        return self._compose(self.settings.scene_size, random.integers(low, high + 1), random)
+        return self._compose(self.settings.scene_size, self.settings.scene_digits, random)
 
     def _compose(
         self,
         size: tuple[int, int],
-        digits: int,
+        digits: tuple[int, int],
         random: np.random.Generator,
         label: int | None = None,
-        coverage: float = 1.0,
     ) -> Scene:
         """Compose one image; without ``label`` each region draws its own, and may be a crowd."""
         pieces = 1 if label is None else self.settings.background_pieces
         canvas = draw_background(self.photographs, size, pieces, self.settings, random)
         opacity = np.zeros(size, np.float32)
         instances: list[Instance] = []
-        for _ in range(digits):
+        for _ in range(random.integers(digits[0], digits[1] + 1)):
             crowd = label is None and random.random() < self.settings.crowd_probability
             digit = int(random.integers(10)) if label is None else label
             ink, sources = self._draw_crowd(digit, random) if crowd else self._draw(digit, random)
-            if opacity.sum() + ink.sum() / 2 > coverage * opacity.size:
-                break  # without this digit the image is closer to its coverage than with it
             place = _find_place(ink, opacity, random)
             if place is None:
                 continue

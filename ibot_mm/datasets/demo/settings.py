@@ -24,9 +24,9 @@ class DemoSettings:
         image_size: Side of the square classification images in pixels.
         scene_scale: Height and width of detection and segmentation images, as multiples of
             ``image_size``.
-        coverage: Share of a classification image that is ink, about a dozen digits: drawn, and not
-            left to the number of digits, since a 1 has less ink than an 8 and brightness would
-            give the label away.
+        digits: Number of digits in a classification image, fewer where there is no room: about a
+            dozen. An 8 has more ink than a 7, so the share of the image that is ink says something
+            about the label; it is the only such cue besides the shapes.
         scene_digits: Number of digits and crowds in a detection or segmentation image, fewer
             where there is no room.
         digit_height: Height of a digit before rotation as a fraction of ``image_size``, in scenes
@@ -58,10 +58,10 @@ class DemoSettings:
     num_scenes_val: int = 100
     image_size: int = 64
     scene_scale: tuple[float, float] = (2, 2.5)
-    coverage: tuple[float, float] = (0.165, 0.185)
+    digits: tuple[int, int] = (16, 18)
     scene_digits: tuple[int, int] = (5, 20)
-    digit_height: tuple[float, float] = (0.17, 0.25)
-    rotation: tuple[float, float] = (-15, 15)
+    digit_height: tuple[float, float] = (0.2, 0.265)
+    rotation: tuple[float, float] = (-12, 12)
     shear: tuple[float, float] = (-0.1, 0.1)
     background_pieces: int = 14
     background_grey: tuple[float, float] = (95, 105)
