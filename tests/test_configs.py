@@ -31,7 +31,8 @@ def test_everything_named_in_a_config_exists(path):
     for transform in cfg.train_dataloader.dataset.pipeline:
         TRANSFORMS.build(transform)
     for hook in cfg.default_hooks.values():
-        assert HOOKS.get(hook.type), hook.type
+        with HOOKS.switch_scope_and_registry(hook.get('_scope_')) as registry:
+            assert registry.get(hook.type), hook.type
         if hook.type.startswith('ibot_mm.'):
             HOOKS.build(hook)
     METRICS.build(cfg.val_evaluator)

@@ -3,18 +3,20 @@
 
 import torch
 from mmengine.dist import get_world_size
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
-from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ibot_mm.registry import MODELS
 
 
 @MODELS.register_module('SyncBN')
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """torch's ``SyncBatchNorm`` that also works on the CPU, in one process or several.
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm with statistics over all processes, (B, C, ...) -> (B, C, ...).
 
-    torch's own needs GPUs as soon as there is a process group. On a GPU this is torch's.
+    torch's own ``SyncBatchNorm`` needs GPUs, and DDP refuses it on the CPU; this one runs
+    anywhere, and in one process is an ordinary batch norm. Parameters and buffers have the same
+    names as torch's.
     """
 
     running_mean: Tensor
@@ -22,36 +24,27 @@ class SyncBatchNorm(nn.SyncBatchNorm):
     num_batches_tracked: Tensor
     momentum: float
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise over all dimensions but the second: (B, C, ...) -> (B, C, ...)."""
-        if inputs.device.type != 'cpu':
-            return super().forward(inputs)
-        if not self.training or get_world_size() == 1:
-            if self.training:
-                self.num_batches_tracked += 1
-            return F.batch_norm(
-                inputs,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                self.training,
-                self.momentum,
-                self.eps,
-            )
-        return self._normalise_over_processes(inputs)
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f'SyncBN needs inputs (B, C, ...), got {tuple(input.shape)}.')
 
-    def _normalise_over_processes(self, inputs: Tensor) -> Tensor:
-        dims = [d for d in range(inputs.ndim) if d != 1]
-        shape = [1, -1] + [1] * (inputs.ndim - 2)
-        count = inputs.new_tensor([inputs.numel() / inputs.shape[1]])
-        total = all_reduce(torch.cat([inputs.sum(dims), count]))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise over all dimensions but the second."""
+        if not self.training or get_world_size() == 1:
+            return super().forward(inputs)
+        self._check_input_dim(inputs)
+        values = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
+        dims = [d for d in range(values.ndim) if d != 1]
+        shape = [1, -1] + [1] * (values.ndim - 2)
+        count = values.new_tensor([values.numel() / values.shape[1]])
+        total = all_reduce(torch.cat([values.sum(dims), count]))
         mean, count = total[:-1] / total[-1], total[-1].detach()
-        centred = inputs - mean.view(shape)
+        centred = values - mean.view(shape)
         variance = all_reduce(centred.square().sum(dims)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+            unbiased = variance * count / (count - 1)
+            self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
         normalised = centred * (variance + self.eps).rsqrt().view(shape)
-        return normalised * self.weight.view(shape) + self.bias.view(shape)
+        return (normalised * self.weight.view(shape) + self.bias.view(shape)).to(inputs.dtype)

@@ -37,8 +37,8 @@ def test_train_resume_and_test(config, tmp_path):
     train = [sys.executable, 'tools/train.py', config, '--work-dir', work_dir]
     call(*train, '--cfg-options', 'train_cfg.max_epochs=2')
     assert (work_dir / 'last_checkpoint').read_text().endswith('epoch_2.pth')
-    log = call(*train, '--resume').stderr
-    assert re.search(r'resumed epoch: 2, iter: 4', log)
+    result = call(*train, '--resume')
+    assert re.search(r'resumed epoch: 2, iter: 4', result.stdout + result.stderr)
     assert (work_dir / 'epoch_3.pth').exists()
 
     metrics = {}
