@@ -7,6 +7,7 @@ module by its name when it meets the scope, and each registry imports the packag
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -27,6 +28,7 @@ MODELS = _child('model', MMENGINE_MODELS, 'ibot_mm.models')
 
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'ibot_mm.datasets')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'ibot_mm.datasets')
+FUNCTIONS = _child('function', MMENGINE_FUNCTIONS, 'ibot_mm.datasets')
 
 HOOKS = _child('hook', MMENGINE_HOOKS, 'ibot_mm.engine')
 OPTIM_WRAPPERS = _child('optim wrapper', MMENGINE_OPTIM_WRAPPERS, 'ibot_mm.engine')

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Data sets and transforms."""
 
+from .collate import stack_samples
 from .image_folder import ImageFolder
 from .knn_splits import KNNSplits
 from .transforms import (
@@ -21,4 +22,5 @@ __all__ = [
     'MultiCrop',
     'PackMultiCrop',
     'SeedSample',
+    'stack_samples',
 ]

@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from ibot_mm.functional.schedules import cosine
@@ -218,3 +219,34 @@ def test_hooks_name_the_model_that_lacks_a_teacher(tiny_config, train):
     assert ImageClassifier and VisionTransformer
     with pytest.raises(TypeError, match=r'calls set_temperatures\(\).*ImageClassifier'):
         train(tiny_config)
+
+
+def test_inherits_through_the_package(tiny_config, train, tmp_path):
+    """`_base_ = 'ibot_mm::...'`, as a person with own images writes it."""
+    path = tmp_path / 'own.py'
+    path.write_text(
+        "_base_ = ['ibot_mm::pretrain/ibot_vits16.py']\n"
+        "train_dataloader = dict(dataset=dict(data_root='nowhere', data_prefix=''))\n"
+        'val_dataloader = val_cfg = val_evaluator = None\n'
+        'test_dataloader = test_cfg = test_evaluator = None\n'
+    )
+    cfg = Config.fromfile(path)
+    cfg.model = tiny_config.model
+    cfg.default_hooks = tiny_config.default_hooks
+    cfg.train_cfg.max_epochs = 3
+    cfg.merge_from_dict(
+        {
+            'train_dataloader.dataset.data_root': tiny_config.train_dataloader.dataset.data_root,
+            'train_dataloader.batch_size': 4,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'train_dataloader.dataset.pipeline.2.global_size': 16,
+            'train_dataloader.dataset.pipeline.2.local_size': 8,
+            'train_dataloader.dataset.pipeline.2.local_number': 2,
+            'train_dataloader.dataset.pipeline.4.patch_size': 4,
+            'param_scheduler.0.warmup': 1,
+            'work_dir': tiny_config.work_dir,
+        }
+    )
+    runner = train(cfg)
+    assert runner.iter == 9  # 12 images of both splits, 4 at a time, 3 epochs

@@ -30,7 +30,7 @@ train_dataloader = dict(
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='ibot_mm.stack_samples'),
     dataset=dict(
         type='ibot_mm.ImageFolder',
         data_root=data_root,
@@ -57,7 +57,7 @@ val_dataloader = dict(
     batch_size=128,
     num_workers=12,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='ibot_mm.stack_samples'),
     dataset=dict(
         type='ibot_mm.KNNSplits',
         bank=dict(
