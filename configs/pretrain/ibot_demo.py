@@ -1,4 +1,4 @@
-# A small ViT on the bundled demo data, for two CPU cores and some six minutes:
+# A small ViT on the bundled demo data, for two CPU cores and some eight minutes:
 #     python tools/dataset_converters/make_demo_data.py --out data/demo
 #     python tools/train.py configs/pretrain/ibot_demo.py
 #

@@ -84,6 +84,13 @@ def test_bad_schedules(kwargs, message):
         WarmupCosine(adamw(), 'lr', **kwargs)
 
 
+def test_fewer_images_than_one_batch():
+    with pytest.raises(ValueError, match='fewer images than one batch'):
+        WarmupCosine.build_iter_from_epoch(
+            adamw(), param_name='lr', final=0.0, warmup=1, end=3, epoch_length=0
+        )
+
+
 def test_two_groups_as_published():
     arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
     model = nn.ModuleDict(

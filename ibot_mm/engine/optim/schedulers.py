@@ -75,6 +75,11 @@ class WarmupCosine(_ParamScheduler):
         **kwargs: Any,
     ) -> 'WarmupCosine':
         """Build with lengths in epochs and values that change each iteration."""
+        if epoch_length == 0:
+            raise ValueError(
+                'An epoch has no iteration: the training data hold fewer images than one batch. '
+                'Lower train_dataloader.batch_size or add images.'
+            )
         kwargs.update(
             warmup=warmup * epoch_length,
             begin=begin * epoch_length,
