@@ -1,9 +1,10 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Install the tested environment into a virtual environment, nothing twice.
 
-Stage ``pretrain`` is what pre-training and the demo need, without compiled operators; stage
-``full`` adds mmcv's compiled operators, mmdet, mmseg and the test tools. A finished stage leaves a
-stamp in the environment, which holds until a requirement file, setup.py or this script changes.
+Each stage builds on the one before: ``pretrain`` is what pre-training needs, without compiled
+operators; ``downstream`` adds mmcv's compiled operators, mmdet and mmseg; ``full`` adds the test
+tools. A finished stage leaves a stamp in the environment, which holds until a requirement file,
+setup.py or this script changes.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
+STAGES = ('pretrain', 'downstream', 'full')
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'ibot_mm' / 'wheels'
 
 # Run inside the environment: the folder of wheels compiled for these very versions, and the folder
@@ -61,9 +63,9 @@ class Environment:
         stamp = self.path / f'.ibot_mm-{stage}'
         if stamp.exists() and stamp.read_text() == self.fingerprint:
             return
-        for name in (stage, 'full'):  # `full` builds on `pretrain`
+        for name in STAGES[STAGES.index(stage) :]:
             (self.path / f'.ibot_mm-{name}').unlink(missing_ok=True)
-        {'pretrain': self.pretrain, 'full': self.full}[stage]()
+        getattr(self, stage)()
         stamp.write_text(self.fingerprint)
 
     def pretrain(self) -> None:
@@ -79,13 +81,16 @@ class Environment:
         self.pip('ibot_mm', 'install', '--no-deps', '--no-build-isolation', '--editable', '.')
         self.run('checking the imports', '-c', 'import ibot_mm, mmcv, mmpretrain')
 
-    def full(self) -> None:
+    def downstream(self) -> None:
         self.reach('pretrain')
         self.compile_mmcv()
         self.install_mmcv()
         self.pip('mmdet, mmseg', 'install', '--no-deps', '-r', 'requirements/downstream.txt')
-        self.pip('test tools', 'install', '-r', 'requirements/test.txt')
         self.run('checking the imports', '-c', 'import mmcv.ops, mmdet.apis, mmseg.apis')
+
+    def full(self) -> None:
+        self.reach('downstream')
+        self.pip('test tools', 'install', '-r', 'requirements/test.txt')
 
     def create(self) -> None:
         if (self.path / 'bin' / 'pip').exists():
@@ -154,7 +159,7 @@ class Environment:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('stage', choices=['pretrain', 'full'])
+    parser.add_argument('stage', choices=STAGES)
     parser.add_argument('--venv', default='.venv', help='folder of the environment')
     arguments = parser.parse_args()
     try:
