@@ -15,6 +15,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPP
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
 SCOPE = 'ibot_mm'
@@ -38,3 +39,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 PARAM_SCHEDULERS = _child('parameter scheduler', MMENGINE_PARAM_SCHEDULERS, 'ibot_mm.engine')
 
 METRICS = _child('metric', MMENGINE_METRICS, 'ibot_mm.evaluation')
+
+WEIGHT_INITIALIZERS = _child(
+    'weight initializer', MMENGINE_WEIGHT_INITIALIZERS, 'ibot_mm.checkpoint'
+)

@@ -5,19 +5,11 @@ import re
 
 from torch import Tensor
 
-# Published (timm's) name -> ours, tried in order; ViT backbone.
-_BACKBONE = (
-    (r'masked_embed', 'mask_token'),
-    (r'patch_embed\.proj\.(.*)', r'patch_embed.projection.\1'),
-    (r'blocks\.(\d+)\.norm([12])\.(.*)', r'layers.\1.ln\2.\3'),
-    (r'blocks\.(\d+)\.attn\.(.*)', r'layers.\1.attn.\2'),
-    (r'blocks\.(\d+)\.mlp\.fc1\.(.*)', r'layers.\1.ffn.layers.0.0.\2'),
-    (r'blocks\.(\d+)\.mlp\.fc2\.(.*)', r'layers.\1.ffn.layers.1.\2'),
-    (r'blocks\.(\d+)\.gamma_1', r'layers.\1.attn.gamma1.weight'),
-    (r'blocks\.(\d+)\.gamma_2', r'layers.\1.ffn.gamma2.weight'),
-    (r'norm\.(.*)', r'ln1.\1'),
-    (r'(cls_token|pos_embed)', r'\1'),
-)
+from .formats import PUBLISHED
+from .swin_names import swin_table
+
+# Published name -> ours, tried in order.
+_BACKBONE = PUBLISHED.substitutions()
 # Head; the numbered layers of its MLP are resolved in _mlp_names.
 _HEAD = (
     (r'last_layer\.weight_g', 'cls_prototypes.parametrizations.weight.original0'),
@@ -46,12 +38,13 @@ def published_to_ibot_mm(state_dict: dict[str, Tensor], shared: bool) -> dict[st
         KeyError: If a name is not one of the published code's.
     """
     mlp = _mlp_names(state_dict)
+    backbone = swin_table(state_dict) or _BACKBONE
     names = {}
     for name in state_dict:
         if name in mlp:
             ours = f'neck.{mlp[name]}'
         elif name.startswith('backbone.'):
-            ours = f'backbone.{_rename(name, "backbone.", _BACKBONE)}'
+            ours = f'backbone.{_rename(name, "backbone.", backbone)}'
         else:
             ours = f'neck.{_rename(name, "head.", _HEAD)}'
         names[name] = ours.replace('patch_prototypes', 'cls_prototypes') if shared else ours

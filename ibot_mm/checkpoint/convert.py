@@ -1,0 +1,134 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Weights of any known format under our names, and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .errors import CheckpointError
+from .formats import Format, Row, match
+
+TOKENS = ('cls_token', 'dist_token', 'register_tokens', 'mask_token')
+
+
+@dataclass
+class Converted:
+    """Weights under our names.
+
+    Args:
+        state: Our name -> tensor; tokens have shape (1, number, D).
+        left_out: Name in the format -> what it is; nothing of ours corresponds to it.
+        unknown: Names that the format does not have.
+    """
+
+    state: dict[str, Tensor] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+def convert(state_dict: Mapping[str, Tensor], format: Format) -> Converted:
+    """Rename the weights of a network to ours, and join what is one tensor here.
+
+    Args:
+        state_dict: Weights of one network, names without prefix.
+        format: Whose names they are, as from :func:`recognise`.
+
+    Returns:
+        The weights under our names, and what has none.
+
+    Raises:
+        CheckpointError: If a part of a tensor is missing, such as the keys' projection.
+    """
+    rows = format.rows
+    if _is_gated(state_dict, format):
+        rows = format.gated_rows + rows
+    converted = Converted()
+    parts: dict[str, tuple[Row, dict[str, Tensor | None]]] = {}
+    for name, tensor in state_dict.items():
+        place = _place(name, rows)
+        if place:
+            row, found = place
+            names = dict.fromkeys(part.format(**found) for part in row.names)
+            parts.setdefault(row.ours.format(**found), (row, names))[1][name] = tensor
+        elif what := format.why_left_out(name):
+            converted.left_out[name] = what
+        else:
+            converted.unknown.append(name)
+    for ours, (row, tensors) in parts.items():
+        converted.state[ours] = _join(ours, row, tensors)
+    return converted
+
+
+def revert(
+    state_dict: Mapping[str, Tensor], format: Format, like: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Give weights the names, and tensors their form, in another format.
+
+    Args:
+        state_dict: Weights under our names.
+        format: Whose names are wanted.
+        like: A network of that format: its names and shapes. Of several names for the same
+            tensor, those are taken that it has.
+
+    Returns:
+        Weights under names of ``like``.
+    """
+    rows = format.rows
+    if _is_gated(like, format):
+        rows = format.gated_rows + rows
+    reverted = {}
+    for row in rows:
+        for ours, tensor in state_dict.items():
+            found = match(row.ours, ours)
+            if found is None:
+                continue
+            names = [name.format(**found) for name in row.names]
+            tensors = row.parts.split(tensor, len(names)) if len(names) > 1 else [tensor]
+            for name, part in zip(names, tensors):
+                if name in like and name not in reverted:
+                    same_size = part.numel() == like[name].numel()
+                    reverted[name] = part.reshape(like[name].shape) if same_size else part
+    return reverted
+
+
+def _place(name: str, rows: tuple[Row, ...]) -> tuple[Row, dict[str, str]] | None:
+    """Row of a name, and what its placeholders stand for."""
+    for row in rows:
+        for template in row.names:
+            found = match(template, name)
+            if found is not None:
+                return row, found
+    return None
+
+
+def _join(ours: str, row: Row, parts: dict[str, Tensor | None]) -> Tensor:
+    tensor = next(iter(parts.values()))
+    if len(parts) > 1:
+        missing = [name for name, part in parts.items() if part is None]
+        if missing and ours.endswith('weight'):
+            raise CheckpointError(
+                f'it is not complete: it has some of {", ".join(parts)} and lacks '
+                f'{", ".join(missing)}'
+            )
+        tensor = row.parts.join(list(parts.values()))
+    assert tensor is not None
+    return tensor.reshape(1, -1, tensor.shape[-1]) if ours in TOKENS else tensor
+
+
+def _is_gated(state_dict: Mapping[str, Tensor], format: Format) -> bool:
+    """Whether the feed-forward network is gated, by names of such only or by its shapes."""
+    if not format.gated_rows:
+        return False
+    plain = {name for row in format.rows for name in row.names}
+    of_gated_only = {name for row in format.gated_rows for name in row.names} - plain
+    if any(match(template, name) is not None for template in of_gated_only for name in state_dict):
+        return True
+    weights = {}
+    for row in format.rows:
+        if row.ours.startswith('layers.{layer}.ffn.layers'):
+            name = row.names[0].format(layer=0, leaf='weight')
+            weights[row.ours] = state_dict.get(name)
+    up, down = weights.values()
+    # Values and gates in one tensor: twice as many channels as the second layer takes.
+    return up is not None and down is not None and up.shape[0] == 2 * down.shape[1]

@@ -1,0 +1,151 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Tables of parameter names: a format's on the left, ours on the right.
+
+Ours are those of :class:`ibot_mm.MaskedVisionTransformer`, which are mmpretrain's. Both columns
+are templates, so a table can be read in both directions: ``{layer}`` stands for the index of an
+encoder layer, ``{leaf}`` for ``weight`` or ``bias``.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache, cached_property
+
+import torch
+from torch import Tensor
+
+_PLACEHOLDERS = {'layer': r'\d+', 'leaf': 'weight|bias'}
+
+
+class Concatenation:
+    """Several tensors that are one of ours, one after the other along the first dimension."""
+
+    @staticmethod
+    def join(tensors: Sequence[Tensor | None]) -> Tensor:
+        """Put the parts together; a missing one is zero."""
+        present = [tensor for tensor in tensors if tensor is not None]
+        zero = torch.zeros_like(present[0])
+        return torch.cat([zero if tensor is None else tensor for tensor in tensors])
+
+    @staticmethod
+    def split(tensor: Tensor, number: int) -> Sequence[Tensor]:
+        """Take equal parts, the reverse of :meth:`join`."""
+        return tensor.chunk(number)
+
+
+class MaskedKeyBias:
+    """DINOv3's bias of queries, keys and values, with a mask that is 0 at the keys'."""
+
+    @staticmethod
+    def join(tensors: Sequence[Tensor | None]) -> Tensor:
+        """Bias with zeros at the keys, whatever the file holds there."""
+        bias = next(tensor for tensor in tensors if tensor is not None).clone()
+        bias.chunk(3)[1].zero_()
+        return bias
+
+    @staticmethod
+    def split(tensor: Tensor, number: int) -> Sequence[Tensor]:
+        """Bias and mask."""
+        mask = torch.ones_like(tensor)
+        mask.chunk(3)[1].zero_()
+        return [tensor, mask]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter, or one of every layer.
+
+    Args:
+        theirs: Template of its name in the format, or of several names that make up ours.
+        ours: Template of our name.
+        parts: How several tensors make up ours.
+    """
+
+    theirs: str | tuple[str, ...]
+    ours: str
+    parts: type[Concatenation] | type[MaskedKeyBias] = Concatenation
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All templates of the format's side."""
+        return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+
+
+@dataclass(frozen=True)
+class Format:
+    """The parameter names of one library or published code.
+
+    Args:
+        name: Short name.
+        title: What uses these names, for messages.
+        rows: Parameters.
+        gated_rows: Parameters of a gated feed-forward network (SwiGLU), tried before ``rows``
+            where the network has one; needed where both kinds share names.
+        left_out: Patterns (as of ``fnmatch``) of names that have no counterpart, and what they
+            are.
+        requires: Names without which a network is not of this format.
+        with_positions: Tokens before the patches that have entries in the learned position
+            embedding, if the network has them; likely cases first. Names are ours.
+        rotary: Whether a network without learned positions has DINOv3's rotary position
+            embedding.
+        norm_eps: The eps of its norms, where the format settles it.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    gated_rows: tuple[Row, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    requires: tuple[str, ...] = ()
+    with_positions: tuple[tuple[str, ...], ...] = (('cls_token', 'dist_token'),)
+    rotary: bool = False
+    norm_eps: float | None = None
+
+    @cached_property
+    def anchor(self) -> str:
+        """The format's name of the patch embedding's weight, by which a network is found."""
+        ours = 'patch_embed.projection.weight'
+        names = (n for row in self.rows for n in row.names if match(row.ours, ours) is not None)
+        return next(names).format(leaf='weight')
+
+    def why_left_out(self, name: str) -> str | None:
+        """What a name without counterpart is, or None."""
+        return next((what for pattern, what in self.left_out if fnmatchcase(name, pattern)), None)
+
+    def explains(self, name: str) -> bool:
+        """Whether the format knows a name."""
+        rows = self.rows + self.gated_rows
+        known = any(match(template, name) is not None for row in rows for template in row.names)
+        return known or self.why_left_out(name) is not None
+
+    def substitutions(self) -> tuple[tuple[str, str], ...]:
+        """Rows of a single name as pairs for ``re``: pattern of their name, replacement."""
+        return tuple(
+            (_pattern(row.theirs), re.sub(r'\{(\w+)\}', r'\\g<\1>', row.ours))
+            for row in self.rows
+            if isinstance(row.theirs, str)
+        )
+
+
+def match(template: str, name: str) -> dict[str, str] | None:
+    """Fit a name to a template.
+
+    Args:
+        template: For example ``'blocks.{layer}.norm1.{leaf}'``.
+        name: For example ``'blocks.3.norm1.bias'``.
+
+    Returns:
+        What the placeholders stand for, here ``{'layer': '3', 'leaf': 'bias'}``; None if the name
+        does not fit.
+    """
+    found = re.fullmatch(_pattern(template), name)
+    return found.groupdict() if found else None
+
+
+@cache
+def _pattern(template: str) -> str:
+    pattern = re.escape(template).replace(r'\{', '{').replace(r'\}', '}')
+    for name, content in _PLACEHOLDERS.items():
+        pattern = pattern.replace(f'{{{name}}}', f'(?P<{name}>{content})')
+    return pattern

@@ -1,0 +1,217 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Weights through ``init_cfg``, which must outlive all other initialisation."""
+
+import subprocess
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import torch
+from mmengine.registry import MODELS, WEIGHT_INITIALIZERS, DefaultScope
+from mmpretrain.models import build_classifier
+from mmpretrain.utils import register_all_modules
+
+from ibot_mm.checkpoint import CheckpointError, PretrainedViT
+from ibot_mm.models import IBOT
+
+ARCH = dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64)
+OPTIONS = dict(arch=ARCH, img_size=32, patch_size=8)
+HEAD = dict(type='LinearClsHead', num_classes=2, in_channels=32)
+
+
+@pytest.fixture
+def source(backbone, perturb):
+    """Weights that no initialisation would give."""
+    return perturb(backbone(arch=ARCH)).state_dict()
+
+
+@pytest.fixture
+def init_cfg(save, source):
+    return dict(type='ibot_mm.PretrainedViT', checkpoint=save(source))
+
+
+def assert_filled(model, source, other_names=()):
+    for name, tensor in model.state_dict().items():
+        if name.startswith(other_names or ('-',)):
+            continue
+        expected = source[name]
+        if tensor.shape != expected.shape:
+            expected = expected[:, 1:]  # a position embedding without [CLS]
+        assert torch.equal(tensor, expected), name
+
+
+KINDS = {
+    'MaskedVisionTransformer': dict(mask_token=True),
+    'VisionTransformer': dict(out_type='avg_featmap'),
+    'ViTPyramid': dict(with_pyramid=True, out_indices=[0, 1, 2, 3]),
+    'WindowedVisionTransformer': dict(),
+}
+
+
+@pytest.mark.parametrize('as_list', [False, True])
+@pytest.mark.parametrize('kind', KINDS)
+def test_weights_stay(kind, as_list, source, init_cfg, backbone):
+    if as_list:
+        init_cfg = [dict(type='TruncNormal', layer='Linear', std=1.0), init_cfg]
+    model = backbone(kind, init_cfg=init_cfg, **(dict(arch=ARCH) | KINDS[kind]))
+    model.init_weights()
+    new = ('mask_token', 'ln2.', 'pyramid.')
+    assert_filled(model, source, new)
+    model.init_weights()  # a Runner does it once more
+    assert_filled(model, source, new)
+
+
+def test_beit_stays(save, backbone, perturb):
+    source = perturb(backbone('BEiTViT')).state_dict()
+    init_cfg = dict(type='ibot_mm.PretrainedViT', checkpoint=save(source))
+    model = backbone('BEiTViT', init_cfg=init_cfg)
+    model.init_weights()
+    assert_filled(model, source)
+
+
+def test_what_does_not_fit_is_initialised(save, source, backbone):
+    """With ``strict=False``; the rest of mm's initialisation still reaches what is new."""
+    init_cfg = dict(type='ibot_mm.PretrainedViT', checkpoint=save(source), strict=False)
+    model = backbone('VisionTransformer', init_cfg=init_cfg, arch=ARCH | dict(num_layers=5))
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.init_weights()
+    assert_filled(model, source, ('layers.4.',))
+    new = 'layers.4.ffn.layers.0.0.weight'
+    assert not torch.equal(model.state_dict()[new], start[new])
+
+
+@pytest.mark.parametrize('kind', ['MaskedVisionTransformer', 'VisionTransformer'])
+def test_it_must_be_last(kind, init_cfg, backbone):
+    cfgs = [init_cfg, dict(type='TruncNormal', layer='Linear')]
+    with pytest.raises(ValueError, match='must be the last of the init_cfg list'):
+        backbone(kind, init_cfg=cfgs, arch=ARCH).init_weights()
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])
+def test_type_resolves_in_every_scope(scope):
+    with DefaultScope.overwrite_default_scope(scope):
+        cfg = dict(type='ibot_mm.PretrainedViT', checkpoint='x')
+        assert isinstance(WEIGHT_INITIALIZERS.build(cfg), PretrainedViT)
+
+
+def test_network_is_checked():
+    with pytest.raises(ValueError, match="'teacher' or 'student', got 'techer'"):
+        PretrainedViT('x', network='techer')
+
+
+def test_error_reaches_the_user(init_cfg, backbone):
+    model = backbone(arch=ARCH | dict(num_layers=2), init_cfg=init_cfg)
+    with pytest.raises(CheckpointError, match='number of layers: 4'):
+        model.init_weights()
+
+
+def classifier(backbone_cfg, **kwargs):
+    register_all_modules(init_default_scope=False)
+    backbone_cfg = dict(OPTIONS, out_type='cls_token') | backbone_cfg
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return build_classifier(
+            dict(type='ImageClassifier', backbone=backbone_cfg, head=HEAD, **kwargs)
+        )
+
+
+@pytest.mark.parametrize('kind', ['VisionTransformer', 'ibot_mm.MaskedVisionTransformer'])
+def test_within_a_classifier(kind, source, init_cfg):
+    model = classifier(dict(type=kind, init_cfg=init_cfg))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model.init_weights()
+    assert_filled(model.backbone, source, ('mask_token',))
+
+
+def test_on_the_wrong_module(init_cfg):
+    model = classifier(dict(type='ibot_mm.MaskedVisionTransformer'), init_cfg=init_cfg)
+    with pytest.raises(CheckpointError, match="only contains one: move the init_cfg .* 'backbone'"):
+        model.init_weights()
+    with pytest.raises(CheckpointError, match="LinearClsHead is no ViT with mmpretrain's"):
+        PretrainedViT(init_cfg['checkpoint'])(model.head)
+
+
+def test_student_and_teacher(source, init_cfg):
+    """The teacher of a pre-training is a copy of what the student was filled with."""
+    model = IBOT(
+        backbone=dict(type='ibot_mm.MaskedVisionTransformer', init_cfg=init_cfg, **OPTIONS),
+        neck=dict(
+            type='ibot_mm.IBOTNeck',
+            in_channels=32,
+            num_prototypes=8,
+            hidden_channels=8,
+            bottleneck_channels=4,
+        ),
+        head=dict(type='ibot_mm.IBOTHead', num_prototypes=8),
+    )
+    model.init_weights()
+    assert_filled(model.backbone, source, ('mask_token',))
+    assert_filled(model.teacher.backbone, source)
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
+def test_downstream(scope, source, init_cfg):
+    pytest.importorskip(scope)
+    from importlib import import_module
+
+    pyramid = dict(type='ibot_mm.ViTPyramid', pyramid_norm_cfg=dict(type='BN'), **OPTIONS)
+    pyramid |= dict(init_cfg=init_cfg, out_indices=[0, 1, 2, 3])
+    neck = dict(type='FPN', in_channels=[32] * 4, out_channels=32, num_outs=5)
+    head = dict(type='RetinaHead', num_classes=2, in_channels=32, feat_channels=32)
+    model = dict(type='RetinaNet', neck=neck, bbox_head=head)
+    if scope == 'mmseg':
+        head = dict(type='FCNHead', in_channels=32, channels=8, num_classes=2, num_convs=1)
+        model = dict(type='EncoderDecoder', decode_head=head, pretrained=None)
+    import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
+    with DefaultScope.overwrite_default_scope(scope):
+        detector = MODELS.build(dict(backbone=pyramid, **model))
+        detector.init_weights()
+    assert_filled(detector.backbone, source, ('pyramid.',))
+
+
+RANK = """
+import sys
+import torch
+from mmengine.dist import all_gather
+torch.distributed.init_process_group('gloo')
+torch.hub.get_dir = lambda: sys.argv[2]
+from ibot_mm.models import MaskedVisionTransformer
+arch = dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64)
+init_cfg = dict(type='ibot_mm.PretrainedViT', checkpoint=sys.argv[1])
+model = MaskedVisionTransformer(arch, img_size=32, patch_size=8, init_cfg=init_cfg)
+model.init_weights()
+sums = all_gather(torch.stack([p.detach().sum() for p in model.parameters()]))
+assert torch.equal(*sums)
+print('equal', sums[0].sum().item())
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_download_once(source, save, tmp_path):
+    """Both fill their copy from a file that the first has downloaded."""
+    path, requests = save(source), []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            requests.append(self.path)
+
+    (tmp_path / 'rank.py').write_text(RANK)
+    with ThreadingHTTPServer(('127.0.0.1', 0), partial(Handler, directory=str(tmp_path))) as http:
+        Thread(target=http.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{http.server_port}/{path.rsplit("/")[-1]}'
+        command = [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc-per-node=2',
+        ]
+        command += [str(tmp_path / 'rank.py'), address, str(tmp_path / 'hub')]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        http.shutdown()
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count('equal') == 2 and len(requests) == 1
+    assert result.stderr.count('names of ibot_mm') + result.stdout.count('names of ibot_mm') == 1
