@@ -3,10 +3,12 @@
 
 A crop's draw is one row of ``NUM_PARAMETERS`` numbers, so that workers hand over uint8 crops and a
 small table, and the device does the rest. Flips are not here: they come with the crop.
+
+There are two sets of operations with the same values: on batches of tensors for accelerators, and
+on one 8-bit image at a time for CPUs, where memory traffic counts more than launches.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blur import gaussian_blur
-from .colour import (
-    adjust_brightness,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
-    grey_level,
-    solarise,
-)
+from . import colour, colour_uint8
+from .blur import gaussian_blur, gaussian_blur_uint8
 
 # Columns of a row of parameters. The first four are the factors of the jitter; ORDER holds four
 # columns: which jitter operation (0..3) comes first, second, third, fourth, or -1 for none.
@@ -31,14 +26,29 @@ ORDER = slice(4, 8)
 GREY, BLUR_RADIUS, SOLARISE = range(8, 11)
 NUM_PARAMETERS = 11
 
-# Operation and the factor that leaves an image alone, in the order of the columns.
-JITTER: tuple[tuple[Callable[[Tensor, Tensor], Tensor], float], ...] = (
-    (adjust_brightness, 1.0),
-    (adjust_contrast, 1.0),
-    (adjust_saturation, 1.0),
-    (adjust_hue, 0.0),
-)
-CPU_BLOCK = 4 * 3 * 224 * 224  # values
+NEUTRAL = np.array([1, 1, 1, 0, -1, -1, -1, -1, 0, 0, 0], dtype=np.float32)  # does nothing
+FACTOR_STEP = 2**-14
+
+# By column. Each takes (images, values): a batch and a tensor, for a new batch ...
+BATCH_OPERATIONS: dict[int, Callable[[Tensor, Tensor], Tensor]] = {
+    BRIGHTNESS: colour.adjust_brightness,
+    CONTRAST: colour.adjust_contrast,
+    SATURATION: colour.adjust_saturation,
+    HUE: colour.adjust_hue,
+    GREY: lambda images, _: colour.to_grey(images),
+    BLUR_RADIUS: gaussian_blur,
+    SOLARISE: lambda images, _: colour.solarise(images),
+}
+# ... or one uint8 image and a number, in place.
+IMAGE_OPERATIONS: dict[int, Callable[[np.ndarray, float], None]] = {
+    BRIGHTNESS: colour_uint8.adjust_brightness,
+    CONTRAST: colour_uint8.adjust_contrast,
+    SATURATION: colour_uint8.adjust_saturation,
+    HUE: colour_uint8.adjust_hue,
+    GREY: lambda image, _: colour_uint8.to_grey(image),
+    BLUR_RADIUS: gaussian_blur_uint8,
+    SOLARISE: lambda image, _: colour_uint8.solarise(image),
+}
 
 
 @dataclass(frozen=True)
@@ -106,12 +116,14 @@ def draw_parameters(policies: np.ndarray, rng: Any = np.random) -> np.ndarray:
     Returns:
         float32 (N, ``NUM_PARAMETERS``), see the column names above. A factor at its neutral value
         (1, hue 0), an order of -1, a radius or a flag of 0 mean that the operation is left out.
+        Factors are multiples of ``FACTOR_STEP``, upon which float32 arithmetic with 8-bit values
+        is exact, hence the same on every device.
     """
     spread, (jitter, grey, blur, low, high, solarised) = policies[:, :4], policies[:, 4:].T
     drawn = rng.random((len(policies), 13))
     parameters = np.empty((len(policies), NUM_PARAMETERS), dtype=np.float32)
-    neutral = np.array([factor for _, factor in JITTER])
-    parameters[:, :4] = neutral + spread * (2 * drawn[:, :4] - 1)
+    steps = np.trunc(spread * (2 * drawn[:, :4] - 1) / FACTOR_STEP)
+    parameters[:, :4] = NEUTRAL[:4] + FACTOR_STEP * steps
     order = drawn[:, 4:8].argsort(axis=1)
     parameters[:, ORDER] = np.where(drawn[:, 8:9] < jitter[:, None], order, -1)
     parameters[:, GREY] = drawn[:, 9] < grey
@@ -121,73 +133,77 @@ def draw_parameters(policies: np.ndarray, rng: Any = np.random) -> np.ndarray:
     return parameters
 
 
-def apply_augmentation(images: Tensor, parameters: Tensor) -> Tensor:
-    """Colour jitter, grey, blur and solarisation, each image by its own row.
+def apply_augmentation(images: Tensor, parameters: Tensor) -> None:
+    """Colour jitter, grey, blur and solarisation in place, each image by its own row.
 
     Equal to torchvision's ``ColorJitter`` and ``RandomGrayscale`` and Pillow's ``GaussianBlur`` and
     ``solarize`` on 8-bit images, given the same parameters. Every operation touches only the
     images that it was drawn for.
 
     Args:
-        images: (N, 3, H, W), RGB, on any device, uint8 or floats that hold whole numbers 0 to 255.
-        parameters: (N, ``NUM_PARAMETERS``) as of :func:`draw_parameters`. Best on the CPU, also
-            when the images are not: which images get which operation is decided on the CPU, and
-            parameters on a device have to be waited for.
-
-    Returns:
-        New images of the same shape and device, float32 for uint8, else of the same dtype; they
-        hold whole numbers 0 to 255.
+        images: uint8 (N, 3, H, W), RGB, contiguous, on any device.
+        parameters: float32 (N, ``NUM_PARAMETERS``) as of :func:`draw_parameters`, best on the CPU,
+            also when the images are not: which images get which operation is decided on the CPU,
+            and parameters on a device have to be waited for.
 
     Raises:
-        ValueError: Shapes do not fit.
+        ValueError: Shapes or types do not fit.
     """
-    if images.ndim != 4 or parameters.shape != (len(images), NUM_PARAMETERS):
+    if images.dtype != torch.uint8 or images.ndim != 4 or not images.is_contiguous():
         raise ValueError(
-            f'apply_augmentation needs images (N, 3, H, W) and parameters (N, {NUM_PARAMETERS}), '
-            f'got {tuple(images.shape)} and {tuple(parameters.shape)}'
+            f'apply_augmentation needs contiguous uint8 images (N, 3, H, W), got {images.dtype} '
+            f'{tuple(images.shape)} with strides {images.stride()}'
         )
-    output = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-    rows = parameters.tolist()
-    # On a CPU a few images at a time, so that they and the temporaries stay in the cache.
-    step = max(1, CPU_BLOCK // images[0].numel()) if images.device.type == 'cpu' else len(images)
-    for start in range(0, len(images), step):
-        _augment_block(output[start : start + step], rows[start : start + step])
-    return output.to(images.dtype) if images.is_floating_point() else output
-
-
-def _augment_block(images: Tensor, rows: list[list[float]]) -> None:
-    """Augment in place, operation by operation, each on all images that have it next."""
-    jitter: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for image, row in enumerate(rows):
-        for position, code in enumerate(row[ORDER]):
-            if code >= 0 and row[int(code)] != JITTER[int(code)][1]:
-                jitter[position, int(code)].append(image)
-    for (_, code), chosen in sorted(jitter.items()):
-        _update(images, chosen, JITTER[code][0], [rows[i][code] for i in chosen])
-
-    grey, blurred, solarised = (
-        [image for image, row in enumerate(rows) if row[column] > 0]
-        for column in (GREY, BLUR_RADIUS, SOLARISE)
-    )
-    _update(images, grey, _to_grey)
-    _update(images, blurred, gaussian_blur, [rows[i][BLUR_RADIUS] for i in blurred])
-    _update(images, solarised, solarise)
-
-
-def _update(
-    images: Tensor, chosen: list[int], operation: Callable[..., Tensor], *arguments: list[float]
-) -> None:
-    """Replace the chosen images by what the operation makes of them."""
-    if not chosen:
-        return
-    numbers = [torch.tensor(values) for values in arguments]
-    if len(chosen) == 1:
-        image = images[chosen[0] : chosen[0] + 1]
-        image.copy_(operation(image, *numbers))
+    if parameters.shape != (len(images), NUM_PARAMETERS):
+        raise ValueError(
+            f'apply_augmentation needs parameters ({len(images)}, {NUM_PARAMETERS}), one row for '
+            f'each image, got {tuple(parameters.shape)}'
+        )
+    rows = parameters.cpu()
+    if images.device.type == 'cpu':
+        augment_images(images.numpy(), rows.numpy())
     else:
-        index = torch.tensor(chosen).to(images.device, non_blocking=True)
-        images.index_copy_(0, index, operation(images.index_select(0, index), *numbers))
+        images.copy_(augment_batch(images.float(), rows))
 
 
-def _to_grey(images: Tensor) -> Tensor:
-    return grey_level(images).expand_as(images)
+def augment_images(images: Iterable[np.ndarray], parameters: np.ndarray) -> None:
+    """Augment 8-bit images in place, one after the other, on the CPU.
+
+    Args:
+        images: Each uint8 (3, H, W), RGB, contiguous; sizes may differ.
+        parameters: (number of images, ``NUM_PARAMETERS``), float32.
+    """
+    rows = zip(images, parameters.tolist(), _sequence(parameters).tolist())
+    for image, values, columns in rows:
+        for column in columns:
+            if column >= 0:
+                IMAGE_OPERATIONS[column](image, values[column])
+
+
+def augment_batch(images: Tensor, parameters: Tensor) -> Tensor:
+    """Augment a batch in place, operation by operation, each on all images that have it next.
+
+    For accelerators, though it runs on a CPU too; the host never waits for the device.
+
+    Args:
+        images: float32 (N, 3, H, W), RGB, whole numbers 0 to 255, on any device.
+        parameters: float32 (N, ``NUM_PARAMETERS``), on the CPU.
+
+    Returns:
+        The images.
+    """
+    for step in _sequence(parameters.numpy()).T:
+        for column in np.unique(step[step >= 0]).tolist():
+            chosen = torch.from_numpy(np.flatnonzero(step == column))
+            index = chosen.to(images.device, non_blocking=True)
+            operation, values = BATCH_OPERATIONS[column], parameters[chosen, column]
+            images.index_copy_(0, index, operation(images.index_select(0, index), values))
+    return images
+
+
+def _sequence(parameters: np.ndarray) -> np.ndarray:
+    """Which column's operation comes first, second, ... for each image, -1 for none; int (N, 7)."""
+    last = [[GREY, BLUR_RADIUS, SOLARISE]] * len(parameters)
+    columns = np.hstack([parameters[:, ORDER].astype(int), last])
+    changes = np.take_along_axis(parameters != NEUTRAL, columns, axis=1)
+    return np.where((columns >= 0) & changes, columns, -1)

@@ -33,8 +33,11 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
     Returns:
         (N, 3, H, W).
     """
-    mean = torch.floor(grey_level(images).mean(dim=(-2, -1), keepdim=True) + 0.5)
-    return _truncate(torch.lerp(mean, images, _per_image(factor, images)))
+    # In whole numbers, so that the same image has the same mean on every device.
+    total = _luma(images.sum(dim=(-2, -1), keepdim=True, dtype=torch.int64))
+    size = images[0, 0].numel()
+    mean = (total + 32768 * size) // (65536 * size)
+    return _truncate(torch.lerp(mean.to(images), images, _per_image(factor, images)))
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
@@ -68,27 +71,36 @@ def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
     hue -= torch.floor(hue / 256).mul_(256)  # wraps at 256, as 8-bit addition does
     sixth = hue.mul_(6 / 255)
 
-    # Within a sixth of the circle one channel moves; clamped, the distance from where the channel
-    # is most (green, blue) or least (red) present is 1 to 2, and 2 is all of the spread away.
     spread = saturation.mul_(1 / 255).mul_(value)
     output = torch.empty_like(images)
-    for channel, centre, sign in ((0, 3, 1), (1, 2, -1), (2, 4, -1)):
-        distance = (sixth - centre).abs_().clamp_(1, 2)
-        base = torch.add(value, spread, alpha=-2 if sign > 0 else 1)
-        torch.addcmul(base, spread, distance, value=sign, out=output[:, channel : channel + 1])
-    return output.round_()
+    # How much of the spread a channel lacks changes linearly in a sixth of the circle on either
+    # side: of where red is least, 3 sixths; of where green and blue are most, 2 and 4 sixths.
+    for channel, centre, sign, offset in ((0, 3, -1, 2), (1, 2, 1, -1), (2, 4, 1, -1)):
+        share = (sixth - centre).abs_().mul_(sign).add_(offset).clamp_(0, 1)
+        missing = share.mul_(spread).round_()
+        torch.sub(value, missing, out=output[:, channel : channel + 1])
+    return output
 
 
 def grey_level(images: Tensor) -> Tensor:
     """ITU-R 601 luma in Pillow's 16-bit fixed point, (N, 3, H, W) to (N, 1, H, W)."""
-    red, green, blue = images.split(1, dim=1)
-    scaled = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
-    return scaled.add_(32768).div_(65536).floor_()
+    return _luma(images).add_(32768).div_(65536).floor_()
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """The grey level in all three channels, (N, 3, H, W) to (N, 3, H, W)."""
+    return grey_level(images).expand_as(images)
 
 
 def solarise(images: Tensor) -> Tensor:
     """Invert the values from 128 up, (N, 3, H, W) to (N, 3, H, W)."""
     return torch.minimum(images, 255 - images)
+
+
+def _luma(channels: Tensor) -> Tensor:
+    """Weighted sum of red, green and blue, in 1/65536, (N, 3, H, W) to (N, 1, H, W)."""
+    red, green, blue = channels.split(1, dim=1)
+    return (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
 
 
 def _to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,10 +1,15 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Device side of the data path."""
 
+from typing import Any
+
+import torch
 from mmpretrain.models import ClsDataPreprocessor
 from torch import Tensor
 
 from ibot_mm.functional.augmentation import apply_augmentation
+from ibot_mm.functional.colour_uint8 import normalise
+from ibot_mm.functional.selection import masked_patches
 from ibot_mm.registry import MODELS
 
 
@@ -20,6 +25,10 @@ class MultiCropPreprocessor(ClsDataPreprocessor):
         **kwargs: As :class:`mmpretrain.models.ClsDataPreprocessor`.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._non_blocking = True  # crops in pinned memory move while the GPU works
+
     def forward(self, data: dict, training: bool = False) -> dict:
         """Prepare one batch.
 
@@ -30,13 +39,16 @@ class MultiCropPreprocessor(ClsDataPreprocessor):
             training: Passed to the base class. Defaults to False.
 
         Returns:
-            The same dict; crops are float and normalised, and ``augmentation`` is used up.
+            The same dict; crops are float and normalised, ``augmentation`` is used up, and beside
+            ``masks`` there are ``masked_patches``, see :func:`masked_patches`.
         """
         if not (isinstance(data['inputs'], dict) and 'global_crops' in data['inputs']):
             return super().forward(data, training)
         inputs = dict(data['inputs'])
         # The augmentation's parameters stay on the CPU: reading them from a device would wait.
         parameters = inputs.pop('augmentation', None)
+        if 'masks' in inputs:  # likewise found while they are on the CPU
+            inputs['masked_patches'] = masked_patches(inputs['masks'])
         data = self.cast_data(dict(data, inputs=inputs))
         inputs = data['inputs']
         num_global_crops = inputs['global_crops'].shape[1]
@@ -51,11 +63,14 @@ class MultiCropPreprocessor(ClsDataPreprocessor):
 
     def _prepare(self, crops: Tensor, parameters: Tensor | None) -> Tensor:
         images = crops.flatten(0, 1)  # (B * V, 3, H, W)
-        if self.to_rgb:
-            images = images.flip(1)
-        images = images if images.is_floating_point() else images.float()
+        images = images.flip(1) if self.to_rgb else images.clone()
         if parameters is not None:
-            images = apply_augmentation(images, parameters.flatten(0, 1))
-        if self._enable_normalize:
-            images = (images - self.mean) / self.std
-        return images.unflatten(0, crops.shape[:2])
+            apply_augmentation(images, parameters.flatten(0, 1))
+        return self._normalise(images).unflatten(0, crops.shape[:2])
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        if self._enable_normalize and images.device.type == 'cpu' and images.dtype == torch.uint8:
+            statistics = (value.flatten().numpy() for value in (self.mean, self.std))
+            return torch.from_numpy(normalise(images.numpy(), *statistics))
+        images = images if images.is_floating_point() else images.float()
+        return (images - self.mean) / self.std if self._enable_normalize else images

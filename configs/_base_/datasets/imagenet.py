@@ -14,7 +14,7 @@ train_pipeline = [
         local_size=96,
         local_scale=(0.05, 0.25),
     ),
-    dict(type='ibot_mm.DrawAugmentation'),
+    dict(type='ibot_mm.DrawAugmentation'),  # apply=True: by the workers, not on the device
     dict(
         type='ibot_mm.DrawMasks',
         patch_size=16,

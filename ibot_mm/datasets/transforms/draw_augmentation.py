@@ -2,8 +2,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
-import torch
 from mmcv.transforms import BaseTransform
 
 from ibot_mm.functional.augmentation import (
@@ -11,7 +11,7 @@ from ibot_mm.functional.augmentation import (
     GLOBAL_REST,
     LOCAL,
     AugmentationPolicy,
-    apply_augmentation,
+    augment_images,
     draw_parameters,
 )
 from ibot_mm.registry import TRANSFORMS
@@ -22,7 +22,9 @@ class DrawAugmentation(BaseTransform):
     """Draw colour jitter, grey, blur and solarisation for every crop.
 
     By default only the parameters are drawn, and the data preprocessor applies them to the whole
-    batch on its device. With ``apply=True`` they are applied here, by the same functions.
+    batch on its device: best where that is an accelerator. With ``apply=True`` they are applied
+    here, in the workers, by the functions that the data preprocessor uses on a CPU: the same
+    values, for trainings on CPUs or with cores to spare.
 
     Without arguments the published policies are used; each dict changes some numbers of one. See
     :class:`ibot_mm.functional.augmentation.AugmentationPolicy` for the keys.
@@ -104,14 +106,9 @@ class DrawAugmentation(BaseTransform):
 
 
 def _augment(crops: list[np.ndarray], parameters: np.ndarray) -> list[np.ndarray]:
-    """Apply to uint8 HWC BGR crops; those of one shape go together."""
-    augmented: list[np.ndarray] = [*crops]
-    for shape in {crop.shape for crop in crops}:
-        index = [i for i, crop in enumerate(crops) if crop.shape == shape]
-        stacked = torch.from_numpy(np.stack([crops[i] for i in index]))
-        images = stacked.permute(0, 3, 1, 2).flip(1).float()  # BGR to RGB
-        images = apply_augmentation(images, torch.from_numpy(parameters[index]))
-        stacked = images.to(torch.uint8).flip(1).permute(0, 2, 3, 1).contiguous()
-        for i, crop in zip(index, stacked.numpy()):
-            augmented[i] = crop
-    return augmented
+    """Apply to uint8 HWC BGR crops."""
+    images = [np.empty((3, *crop.shape[:2]), dtype=np.uint8) for crop in crops]
+    for crop, image in zip(crops, images):
+        cv2.split(crop, [*image[::-1]])  # RGB
+    augment_images(images, parameters)
+    return [cv2.merge([*image[::-1]]) for image in images]

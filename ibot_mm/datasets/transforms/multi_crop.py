@@ -59,9 +59,10 @@ def resized_crop(
         uint8 (size, size, 3), contiguous.
     """
     top, left, height, width = box
-    # The batch axis comes before the permutation: only so does torch see channels last.
-    pixels = torch.from_numpy(image)[None, top : top + height, left : left + width]
-    pixels = pixels.permute(0, 3, 1, 2)
+    # The batch axis comes before the permutation: only so does torch see channels last. It would
+    # copy the crop anyway, more slowly.
+    part = np.ascontiguousarray(image[None, top : top + height, left : left + width])
+    pixels = torch.from_numpy(part).permute(0, 3, 1, 2)
     if height > size and height - size > 2 * (width - size):
         pixels = _resize(pixels, size, width)  # Pillow 13 takes this axis first here
     pixels = _resize(pixels, size, size)

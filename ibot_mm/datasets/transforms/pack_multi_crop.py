@@ -65,11 +65,10 @@ class PackMultiCrop(BaseTransform):
 def _stack(crops: Sequence[np.ndarray]) -> torch.Tensor:
     """(H, W, 3) crops of one size to (number, 3, H, W), channels apart."""
     height, width = crops[0].shape[:2]
-    kinds = {(crop.shape, str(crop.dtype)) for crop in crops}
-    if kinds != {((height, width, 3), 'uint8')}:
+    if any(crop.shape != (height, width, 3) or crop.dtype != np.uint8 for crop in crops):
         raise ValueError(
             f'PackMultiCrop needs uint8 crops (H, W, 3), all global ones of one size and all local '
-            f'ones of one size, got {sorted(kinds)}'
+            f'ones of one size, got {[(crop.shape, str(crop.dtype)) for crop in crops]}'
         )
     stacked = np.empty((len(crops), 3, height, width), dtype=np.uint8)
     for crop, planes in zip(crops, stacked):

@@ -71,10 +71,10 @@ def test_apply_equals_the_preprocessor(photographs):
     applied = DrawAugmentation(apply=True)(dict(results))
     assert 'augmentation' not in applied
     for before, after, drawn in zip(results['img'], applied['img'], parameters):
-        rgb = torch.from_numpy(before[..., ::-1].copy()).permute(2, 0, 1)[None]
-        later = apply_augmentation(rgb, torch.from_numpy(drawn[None]))[0]
+        rgb = torch.from_numpy(before[..., ::-1].copy()).permute(2, 0, 1)[None].contiguous()
+        apply_augmentation(rgb, torch.from_numpy(drawn[None]))
         assert after.dtype == np.uint8 and after.shape == before.shape
-        assert (after[..., ::-1] == later.permute(1, 2, 0).numpy()).all()
+        assert (after[..., ::-1] == rgb[0].permute(1, 2, 0).numpy()).all()
 
 
 def test_apply_to_a_single_image(photographs):

@@ -23,9 +23,13 @@ from ibot_mm.datasets.transforms import (
 )
 
 
-def images(paths):
+def images(paths, apply=False):
     """A data set with the whole pipeline, small crops."""
-    steps = [LoadImage(), MultiCrop(2, 32, local_number=2, local_size=16), DrawAugmentation()]
+    steps = [
+        LoadImage(),
+        MultiCrop(2, 32, local_number=2, local_size=16),
+        DrawAugmentation(apply=apply),
+    ]
     pipeline = [SeedSample(), *steps, DrawMasks(8), PackMultiCrop()]
     return ImageFolder(os.path.dirname(paths[0]), indices=len(paths), pipeline=pipeline)
 
@@ -62,6 +66,11 @@ def equal(first, second):
 def test_same_whatever_the_workers(image_files, workers):
     reference = epochs(images(image_files))
     assert all(equal(epochs(images(image_files), **workers), reference))
+
+
+def test_same_whatever_the_workers_when_they_augment(image_files):
+    reference = epochs(images(image_files, apply=True))
+    assert all(equal(epochs(images(image_files, apply=True), num_workers=2), reference))
 
 
 def test_same_in_spawned_persistent_workers(image_files):
