@@ -4,6 +4,7 @@ from .errors import CheckpointError
 from .files import load_checkpoint_file
 from .formats import FORMATS, Format, Row
 from .load import load_pretrained_vit
+from .pretrained_swin import PretrainedSwin
 from .pretrained_vit import PretrainedViT
 from .published import published_to_ibot_mm
 from .recognise import Network, find_networks, recognise
@@ -15,6 +16,7 @@ __all__ = [
     'Format',
     'LoadReport',
     'Network',
+    'PretrainedSwin',
     'PretrainedViT',
     'Row',
     'convert',

@@ -1,8 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Replay a recorded run of the published iBOT code and print how far ours departs from it.
 
-The run goes through mmengine's Runner with the ViT-S/16 pre-training config, changed only where
-the recording's own settings say so.
+The run goes through mmengine's Runner with the pre-training config of ViT-S/16 or Swin-T/7, changed
+only where the recording's own settings say so.
 """
 
 import argparse
@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ibot_mm.checkpoint import published_to_ibot_mm
+from ibot_mm.checkpoint.swin_names import to_unfold_order
 
-CONFIG = Path(__file__).parents[2] / 'configs/pretrain/ibot_vits16.py'
+CONFIGS = Path(__file__).parents[2] / 'configs/pretrain'
 
 
 class Recording:
@@ -33,19 +34,21 @@ class Recording:
     def __init__(self, path: str) -> None:
         self.arrays = dict(np.load(path))
         self.settings = json.loads(str(self.arrays['config_json']))
-        if self.settings.get('backbone', 'vit') != 'vit':
+        if self.settings.setdefault('backbone', 'vit') not in BACKBONES:
             raise ValueError(
-                f"{path} was recorded with backbone '{self.settings['backbone']}'; only 'vit' can "
-                'be replayed.'
+                f"{path} was recorded with backbone '{self.settings['backbone']}'; only "
+                f'{list(BACKBONES)} can be replayed.'
             )
 
     def state(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors whose names start with a prefix, without it."""
-        return {
-            name.removeprefix(prefix): torch.from_numpy(array)
-            for name, array in self.arrays.items()
-            if name.startswith(prefix)
-        }
+        """Tensors in our layout whose names start with a prefix, without it."""
+        return to_unfold_order(
+            {
+                name.removeprefix(prefix): torch.from_numpy(array)
+                for name, array in self.arrays.items()
+                if name.startswith(prefix)
+            }
+        )
 
     def batch(self, step: int, dtype: torch.dtype) -> dict:
         """One step's crops and masks, as the data loader would give them."""
@@ -65,25 +68,46 @@ class Recording:
         return dict(inputs=inputs)
 
 
+def _vit(settings: dict) -> dict:
+    arch = dict(
+        embed_dims=settings['dim'],
+        num_layers=settings['depth'],
+        num_heads=settings['heads'],
+        feedforward_channels=4 * settings['dim'],
+    )
+    return dict(
+        arch=arch, patch_size=settings['patch'], layer_scale_init_value=settings['layer_scale']
+    )
+
+
+def _swin(settings: dict) -> dict:
+    # The recorded patch is the mask's, the stride of the last stage.
+    return dict(
+        arch=dict(
+            embed_dims=settings['embed_dim'],
+            depths=settings['depths'],
+            num_heads=settings['num_heads'],
+        ),
+        patch_size=settings['patch'] // 2 ** (len(settings['depths']) - 1),
+        window_size=settings['window_size'],
+    )
+
+
+# Recorded backbone -> our config, and what the recording changes of its backbone.
+BACKBONES = dict(vit=('ibot_vits16.py', _vit), swin=('ibot_swint_w7.py', _swin))
+
+
 def build_config(settings: dict, work_dir: str) -> Config:
     """The pre-training config with the recorded settings."""
-    cfg = Config.fromfile(CONFIG)
+    config, backbone_settings = BACKBONES[settings['backbone']]
+    cfg = Config.fromfile(CONFIGS / config)
     shared, shared_teacher = settings['shared_head'], settings['shared_head_teacher']
     num_patch_prototypes = settings['patch_out_dim']
     if shared or shared_teacher:  # the published code then takes one number for both
         num_patch_prototypes = settings['out_dim']
     norm = {None: None, 'bn': 'BN1d', 'syncbn': 'BN1d', 'ln': 'LN'}[settings['head_norm']]
     cfg.model.backbone.update(
-        arch=dict(
-            embed_dims=settings['dim'],
-            num_layers=settings['depth'],
-            num_heads=settings['heads'],
-            feedforward_channels=4 * settings['dim'],
-        ),
-        img_size=settings['img'],
-        patch_size=settings['patch'],
-        drop_path_rate=0.0,
-        layer_scale_init_value=settings['layer_scale'],
+        backbone_settings(settings), img_size=settings['img'], drop_path_rate=0.0
     )
     cfg.model.neck.update(
         in_channels=settings['dim'],

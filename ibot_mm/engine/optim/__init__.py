@@ -1,10 +1,14 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 from .decay_groups import DecayGroupsConstructor
 from .gradient_clipping import PerParameterClipAmpOptimWrapper, PerParameterClipOptimWrapper
+from .layer_decay import LayerDecayConstructor
+from .mixed_precision import AmpOptimWrapper
 from .schedulers import WarmupCosine
 
 __all__ = [
+    'AmpOptimWrapper',
     'DecayGroupsConstructor',
+    'LayerDecayConstructor',
     'PerParameterClipAmpOptimWrapper',
     'PerParameterClipOptimWrapper',
     'WarmupCosine',

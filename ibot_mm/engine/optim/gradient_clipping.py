@@ -1,17 +1,14 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Clipping of each parameter's gradient by its own norm."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.device import get_device
-from mmengine.logging import print_log
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from torch import nn
+from mmengine.optim import OptimWrapper
 
 from ibot_mm.registry import OPTIM_WRAPPERS
+
+from .mixed_precision import AmpOptimWrapper
 
 
 class _PerParameterClipping(OptimWrapper):
@@ -66,50 +63,15 @@ class PerParameterClipOptimWrapper(_PerParameterClipping):
 
 @OPTIM_WRAPPERS.register_module()
 class PerParameterClipAmpOptimWrapper(_PerParameterClipping, AmpOptimWrapper):
-    """mmengine's ``AmpOptimWrapper`` that clips each parameter by its own norm, after unscaling.
-
-    It also runs where there is no GPU, which the base class refuses: bf16 as asked, fp16 as
-    float32 with a line in the log, so that a recipe can be tried anywhere.
+    """:class:`AmpOptimWrapper` that clips each parameter by its own norm, after unscaling.
 
     Args:
         clip_grad (dict): ``dict(max_norm=...)``.
-        loss_scale (str | float | dict): As in the base class. Defaults to 'dynamic'.
-        dtype (str | torch.dtype, optional): Type of the mixed-precision operations. Defaults to
-            None, float16.
-        **kwargs: As :class:`mmengine.optim.AmpOptimWrapper`.
+        **kwargs: As :class:`AmpOptimWrapper`.
 
     Raises:
         ValueError: If ``clip_grad`` is of another form.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        clip_grad: dict | None = None,
-        loss_scale: str | float | dict = 'dynamic',
-        dtype: str | torch.dtype | None = None,
-        **kwargs: Any,
-    ) -> None:
-        clip_grad = _check_clip_grad(clip_grad)
-        self._on_cpu = get_device() == 'cpu'
-        if not self._on_cpu:
-            super().__init__(
-                *args, clip_grad=clip_grad, loss_scale=loss_scale, dtype=dtype, **kwargs
-            )
-            return
-        OptimWrapper.__init__(self, *args, clip_grad=clip_grad, **kwargs)
-        self._scale_update_param = None
-        self.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)  # bf16 needs no scaling
-        self.cast_dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-        if self.cast_dtype != torch.bfloat16:
-            print_log('fp16 needs a GPU: training in float32 on the CPU.', 'current')
-
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast, except for what stands in for fp16 on the CPU."""
-        if self._on_cpu and self.cast_dtype != torch.bfloat16:
-            with OptimWrapper.optim_context(self, model):
-                yield
-        else:
-            with super().optim_context(model):
-                yield
+    def __init__(self, *args: Any, clip_grad: dict | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, clip_grad=_check_clip_grad(clip_grad), **kwargs)

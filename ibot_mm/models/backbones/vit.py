@@ -1,7 +1,9 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Vision Transformer with a mask token."""
+"""Vision Transformer with a mask token, registers and rotary position embedding."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +14,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ibot_mm.functional.position_embedding import resize_position_embedding
+from ibot_mm.functional.rotary_embedding import rotary_angles
+from ibot_mm.functional.selection import token_rows
 from ibot_mm.registry import MODELS
+
+from .attention import attend, forward_layer, forward_rows
 
 
 def _arch(embed_dims: int, num_layers: int, num_heads: int) -> dict:
@@ -33,24 +39,37 @@ class MaskedVisionTransformer(VisionTransformer):
     start from a truncated normal distribution of deviation 0.02. Parameter names are those of the
     base class, so checkpoints go both ways.
 
+    Registers and rotary position embedding are there for the weights of DINOv2 and DINOv3.
+
     Args:
         arch (str | dict): 'tiny', 'small', 'base' or 'large' for ViT-T, S, B, L (192, 384, 768,
             1024 channels; mmpretrain's own 'small' is another network), or a dict with
             ``embed_dims``, ``num_layers``, ``num_heads``, ``feedforward_channels``.
             Defaults to 'base'.
         mask_token (bool): Whether to learn a mask token; the teacher has none. Defaults to True.
+        num_registers (int): Learned tokens between [CLS] and the patches, without position,
+            dropped from the outputs. Defaults to 0.
+        rotary (bool): Turn queries and keys of patches by their place in the image, as DINOv3
+            does, instead of adding a learned position embedding. Defaults to False.
         checkpoint_activations (bool): Recompute each layer in the backward pass instead of
             keeping its activations. Defaults to False.
+        frozen_stages (int): 0 freezes the embedding ([CLS], position, mask and register tokens
+            included), n also the first n layers, the number of layers also the final norm.
+            What is frozen stays in evaluation mode. Defaults to -1, nothing.
         out_type (str): As in mmpretrain; the algorithm needs 'raw'. Defaults to 'raw'.
-        out_indices (Sequence[int] | int): As in mmpretrain. Defaults to -1, the last layer.
+        out_indices (Sequence[int] | int): Layers whose outputs are returned, in increasing order;
+            negative ones count from the end. Defaults to -1, the last layer.
         patch_cfg (dict): Of the patch embedding. Defaults to ``dict(padding=0)``: as published,
             images are cut to a multiple of the patch, where mmpretrain pads.
         **kwargs: Everything else that :class:`mmpretrain.models.VisionTransformer` takes.
 
     Raises:
-        ValueError: If ``arch`` is unknown or incomplete.
+        ValueError: If ``arch`` is unknown or incomplete, or ``out_indices`` or ``frozen_stages``
+            do not fit the number of layers.
     """
 
+    init_cfg: dict | list | None
+    selects_tokens = True  # forward() takes `patches`
     arch_zoo = {
         'tiny': _arch(192, 12, 3),
         'small': _arch(384, 12, 6),
@@ -62,90 +81,195 @@ class MaskedVisionTransformer(VisionTransformer):
         self,
         arch: str | dict = 'base',
         mask_token: bool = True,
+        num_registers: int = 0,
+        rotary: bool = False,
         checkpoint_activations: bool = False,
+        frozen_stages: int = -1,
         out_type: str = 'raw',
         out_indices: Sequence[int] | int = -1,
         patch_cfg: dict = dict(padding=0),
         **kwargs: Any,
     ) -> None:
-        self._check_arch(arch)
-        # The base class writes resolved indices into the sequence: never hand it the caller's.
-        out_indices = out_indices if isinstance(out_indices, int) else list(out_indices)
+        num_layers = self._check_arch(arch)['num_layers']
         super().__init__(
-            arch=arch, out_type=out_type, out_indices=out_indices, patch_cfg=patch_cfg, **kwargs
+            arch=arch,
+            out_type=out_type,
+            out_indices=self._resolve_indices('out_indices', out_indices, num_layers),
+            patch_cfg=patch_cfg,
+            **kwargs,
         )
+        self.rotary = rotary
+        if rotary:
+            self.pos_embed = None
+        self.num_registers = num_registers
+        self.register_tokens = self._token(num_registers) if num_registers else None
+        self.mask_token = self._token(1) if mask_token else None
         self.checkpoint_activations = checkpoint_activations
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if mask_token else None
+        if not -1 <= frozen_stages <= num_layers:
+            raise ValueError(
+                f'frozen_stages must be between -1 (nothing) and {num_layers} (all layers), got '
+                f'{frozen_stages}.'
+            )
+        self.frozen_stages = frozen_stages
+        self._freeze_stages()
+
+    def _token(self, number: int) -> nn.Parameter:
+        return nn.Parameter(torch.zeros(1, number, self.embed_dims))
 
     @classmethod
-    def _check_arch(cls, arch: str | dict) -> None:
+    def _check_arch(cls, arch: str | dict) -> dict:
         if isinstance(arch, str) and arch not in cls.arch_zoo:
             raise ValueError(
                 f"Unknown arch '{arch}' of {cls.__name__}: choose from {sorted(cls.arch_zoo)}, or "
                 'give a dict with embed_dims, num_layers, num_heads and feedforward_channels.'
             )
-        missing = set(cls.arch_zoo['base']) - set(arch) if isinstance(arch, dict) else None
+        settings = cls.arch_zoo[arch] if isinstance(arch, str) else arch
+        missing = set(cls.arch_zoo['base']) - set(settings)
         if missing:
             raise ValueError(f'The arch of {cls.__name__} lacks {sorted(missing)}: got {arch}.')
+        return settings
+
+    @staticmethod
+    def _resolve_indices(key: str, indices: Sequence[int] | int, num_layers: int) -> list[int]:
+        """Indices of layers as a list of our own, counted from the first layer."""
+        given = [indices] if isinstance(indices, int) else list(indices)
+        resolved = [index + num_layers if index < 0 else index for index in given]
+        outside = not all(0 <= index < num_layers for index in resolved)
+        if outside or not resolved or resolved != sorted(set(resolved)):
+            raise ValueError(
+                f'{key}={given} of a network with {num_layers} layers: give different layers in '
+                f'increasing order, from 0 to {num_layers - 1} or from -{num_layers} to -1.'
+            )
+        return resolved
 
     def init_weights(self) -> None:
         """Initialise as published; ``init_cfg`` has the last word."""
+        init_cfg = self.init_cfg
+        self.init_cfg = None  # else it would be applied here and again below
         super().init_weights()
-        if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
-            return
+        self.init_cfg = init_cfg
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_init(module, std=0.02, bias=0)
             elif isinstance(module, nn.LayerNorm):
                 constant_init(module, 1)
         self.patch_embed.projection.reset_parameters()
-        if self.cls_token is not None:
-            trunc_normal_(self.cls_token, std=0.02)
-        if self.init_cfg is not None:
-            initialize(self, self.init_cfg)
+        for token in (self.cls_token, self.register_tokens):
+            if token is not None:
+                trunc_normal_(token, std=0.02)
+        if init_cfg is not None:
+            initialize(self, init_cfg)
 
     def train(self, mode: bool = True) -> 'MaskedVisionTransformer':
-        """Set the mode and return the module (the base class returns nothing)."""
-        super().train(mode)
+        """Set the mode, but of what is frozen, and return the module."""
+        super().train(mode)  # the base class returns nothing
+        self._freeze_stages()
         return self
 
-    def forward(self, images: Tensor, masks: Tensor | None = None) -> tuple[Tensor, ...]:
+    def _freeze_stages(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        super()._freeze_stages()
+        for token in (self.register_tokens, self.mask_token):
+            if token is not None:
+                token.requires_grad = False
+
+    def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Before loading: the base class resizes, if the number of extra tokens is right."""
+        name = f'{prefix}pos_embed'
+        if self.pos_embed is None or name not in state_dict:
+            return
+        length = state_dict[name].shape[1]
+        square = math.isqrt(length - 1) ** 2 == length - 1  # and [CLS]
+        if self.cls_token is None and square and length != self.pos_embed.shape[1]:
+            state_dict[name] = state_dict[name][:, 1:]
+        super()._prepare_pos_embed(state_dict, prefix, *args)
+
+    def forward(
+        self, images: Tensor, masks: Tensor | None = None, patches: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Features of the layers in ``out_indices``.
 
         Args:
             images: Shape (B, 3, H, W).
             masks: True where a patch is hidden from the network, shape (B, H/p, W/p).
                 Defaults to None, nothing hidden.
+            patches: Places, among the B * N patches of the batch, of those whose final features
+                are wanted besides each [CLS], shape (M,). Spares the last layer most of its work.
+                Defaults to None, all.
 
         Returns:
             One tensor for each of ``out_indices``, in the form of ``out_type``; for 'raw' shape
-            (B, 1 + H/p * W/p, D), [CLS] first.
+            (B, 1 + H/p * W/p, D), [CLS] first. With ``patches`` one tensor of the last layer,
+            (B + M, D), all [CLS] first.
 
         Raises:
-            ValueError: If masks are given to a network without mask token, or do not fit the
-                patch grid.
+            ValueError: If images are smaller than a patch, or masks are given to a network
+                without mask token or do not fit the patch grid.
         """
+        tokens, grid = self._embed(images, masks)
+        angles = None
+        if self.rotary:
+            channels = self.embed_dims // self.arch_settings['num_heads']
+            angles = rotary_angles(grid, channels, device=tokens.device)  # (N, C / 2)
+
+        outputs = []
+        for index in range(self.num_layers - (patches is not None)):
+            tokens = self._run(self._forward_layer, index, tokens, grid, angles)
+            if index in self.out_indices and patches is None:
+                outputs.append(self._output(index, tokens, grid))
+        if patches is not None:
+            extra = self.num_extra_tokens + self.num_registers
+            rows = token_rows(patches, len(images), tokens.shape[1] - extra, extra)
+            tokens = self._run(forward_rows, self.layers[-1], tokens, rows, angles)
+            outputs.append(self._normalise(self.num_layers - 1, tokens))
+        return tuple(outputs)
+
+    def _run(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        """Call, keeping activations or not."""
+        if self.checkpoint_activations and self.training:
+            return checkpoint(function, *args, use_reentrant=False)
+        return function(*args)
+
+    def _embed(self, images: Tensor, masks: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
+        """Input of the first layer (B, T, D), the last H/p * W/p of T being patches, and grid."""
+        patch = self.patch_embed.projection.kernel_size
+        if images.shape[-2] < patch[0] or images.shape[-1] < patch[1]:
+            raise ValueError(
+                f'Images of {tuple(images.shape[-2:])} pixels are smaller than one patch of '
+                f'{tuple(patch)}: check the resizing and cropping of the data.'
+            )
         tokens, grid = self.patch_embed(images)  # (B, N, D), (H/p, W/p)
         if masks is not None:
             tokens = self._mask(tokens, masks, grid)
         if self.cls_token is not None:
             tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        tokens = tokens + resize_position_embedding(
-            self.pos_embed, self.patch_resolution, grid, self.num_extra_tokens
-        )
-        tokens = self.pre_norm(self.drop_after_pos(tokens))
+        if self.pos_embed is not None:
+            tokens = tokens + resize_position_embedding(
+                self.pos_embed, self.patch_resolution, grid, self.num_extra_tokens
+            )
+        if self.register_tokens is not None:  # they have no position
+            extra, patches = tokens.tensor_split([self.num_extra_tokens], dim=1)
+            registers = self.register_tokens.expand(len(tokens), -1, -1)
+            tokens = torch.cat([extra, registers, patches], dim=1)
+        return self.pre_norm(self.drop_after_pos(tokens)), grid
 
-        outputs = []
-        for index, layer in enumerate(self.layers):
-            if self.checkpoint_activations and self.training:
-                tokens = checkpoint(layer, tokens, use_reentrant=False)
-            else:
-                tokens = layer(tokens)
-            if index == len(self.layers) - 1 and self.final_norm:
-                tokens = self.ln1(tokens)
-            if index in self.out_indices:
-                outputs.append(self._format_output(tokens, grid))
-        return tuple(outputs)
+    def _forward_layer(
+        self, index: int, tokens: Tensor, grid: tuple[int, int], angles: Tensor | None
+    ) -> Tensor:
+        return forward_layer(self.layers[index], tokens, partial(attend, angles=angles))
+
+    def _output(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Normalised tokens without registers, in the form of ``out_type``."""
+        if self.register_tokens is not None:
+            extra, _, patches = tokens.tensor_split(
+                [self.num_extra_tokens, self.num_extra_tokens + self.num_registers], dim=1
+            )
+            tokens = torch.cat([extra, patches], dim=1)
+        return self._format_output(self._normalise(index, tokens), grid)
+
+    def _normalise(self, index: int, tokens: Tensor) -> Tensor:
+        return self.ln1(tokens) if self.final_norm and index == self.num_layers - 1 else tokens
 
     def _mask(self, tokens: Tensor, masks: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.mask_token is None:
@@ -158,7 +282,12 @@ class MaskedVisionTransformer(VisionTransformer):
         return torch.where(masks.flatten(1)[..., None], self.mask_token.to(tokens.dtype), tokens)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise decay; the mask token belongs to the embedding."""
-        if param_name == f'{prefix}mask_token':
+        """Depth of a parameter for layer-wise decay, and the number of depths.
+
+        0 for the embedding, with [CLS], position, mask and register tokens; i + 1 for layer i;
+        the last for everything else.
+        """
+        name = param_name.removeprefix(prefix) if param_name.startswith(prefix) else ''
+        if name in ('mask_token', 'register_tokens') or name.startswith('pre_norm.'):
             return 0, self.num_layers + 2
         return super().get_layer_depth(param_name, prefix)

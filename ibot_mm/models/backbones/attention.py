@@ -1,0 +1,159 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Encoder layers of mmpretrain with another attention, or for some of their tokens.
+
+These functions run the modules of an existing layer in another way, so that its parameters, and
+their names, are those of mmpretrain.
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from mmcv.cnn.bricks.transformer import FFN
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from mmpretrain.models.utils import MultiheadAttention
+from torch import Tensor
+
+from ibot_mm.functional.rotary_embedding import rotate
+
+from .stochastic_depth import add_branch, sample_scale
+
+
+def forward_layer(
+    layer: TransformerEncoderLayer,
+    tokens: Tensor,
+    attention: Callable[[MultiheadAttention, Tensor], Tensor],
+) -> Tensor:
+    """Run one encoder layer with some attention, skipping what drop path drops.
+
+    Args:
+        layer: Pre-norm layer of mmpretrain's ``VisionTransformer``.
+        tokens: Shape (B, T, D).
+        attention: Takes the layer's attention module and normalised tokens (B, T, D), gives the
+            output of the module's last projection, such as :func:`attend`.
+
+    Returns:
+        Shape (B, T, D).
+    """
+
+    def attention_branch(tokens: Tensor) -> Tensor:
+        module = layer.attn
+        return module.gamma1(module.proj_drop(attention(module, layer.ln1(tokens))))
+
+    tokens = add_branch(tokens, attention_branch, layer.attn.out_drop)
+    if not isinstance(layer.ffn, FFN):  # others have no drop path
+        return layer.ffn(layer.ln2(tokens), identity=tokens)
+    return add_branch(
+        tokens,
+        lambda tokens: layer.ffn.gamma2(layer.ffn.layers(layer.ln2(tokens))),
+        layer.ffn.dropout_layer,
+    )
+
+
+def forward_rows(
+    layer: TransformerEncoderLayer, tokens: Tensor, rows: Tensor, angles: Tensor | None = None
+) -> Tensor:
+    """Run one encoder layer where only some of its outputs are wanted.
+
+    All tokens are attended to. Output projection and feed-forward network, two thirds of the
+    layer, run on the wanted ones.
+
+    Args:
+        layer: Pre-norm layer of mmpretrain's ``VisionTransformer``.
+        tokens: Shape (B, T, D).
+        rows: Places of the wanted tokens among the B * T, shape (R,).
+        angles: As in :func:`attend`. Defaults to None.
+
+    Returns:
+        Shape (R, D).
+    """
+    module, images = layer.attn, rows // tokens.shape[1]
+    attended = module.proj_drop(attend(module, layer.ln1(tokens), angles, rows))
+    scale = sample_scale(tokens, module.out_drop)[images, None]
+    wanted = tokens.flatten(0, 1).index_select(0, rows) + module.gamma1(attended) * scale
+    if not isinstance(layer.ffn, FFN):
+        return layer.ffn(layer.ln2(wanted), identity=wanted)
+    scale = sample_scale(tokens, layer.ffn.dropout_layer)[images, None]
+    return wanted + layer.ffn.gamma2(layer.ffn.layers(layer.ln2(wanted))) * scale
+
+
+def attend(
+    attention: MultiheadAttention,
+    tokens: Tensor,
+    angles: Tensor | None = None,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Multi-head attention with rotated queries and keys.
+
+    Args:
+        attention: Attention module of an encoder layer.
+        tokens: Normalised tokens (B, T, D).
+        angles: Of the rotary position embedding, shape (N, C / 2) or (B, N, C / 2) for heads of
+            C channels; the last N tokens are the patches. Defaults to None, no rotation.
+        rows: Places, among the B * T, of the tokens to project, shape (R,). Defaults to None, all.
+
+    Returns:
+        Shape (B, T, D), with ``rows`` (R, D).
+    """
+    qkv = attention.qkv(tokens).unflatten(2, (3, attention.num_heads, attention.head_dims))
+    query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))  # (B, heads, T, C)
+    if angles is not None:
+        angles = angles.unsqueeze(-3)  # the same for all heads
+        query, key = rotate(query, angles), rotate(key, angles)
+    dropout = attention.attn_drop if attention.training else 0.0
+    output = attention.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+    output = output.transpose(1, 2).flatten(2)
+    return attention.proj(output if rows is None else output.flatten(0, 1).index_select(0, rows))
+
+
+def attend_in_windows(
+    attention: MultiheadAttention,
+    tokens: Tensor,
+    angles: Tensor | None,
+    grid: tuple[int, int],
+    window: int,
+) -> Tensor:
+    """Multi-head attention of each patch to those of its window.
+
+    As in ViTDet, zeros after the norm fill incomplete windows and take part in the attention. A
+    map that is smaller than the window is one window.
+
+    Args:
+        attention: Attention module of an encoder layer.
+        tokens: Normalised patches (B, H * W, D).
+        angles: As in :func:`attend`, of the whole map: each window keeps those of its place.
+        grid: Patches (H, W).
+        window: Side of a window in patches.
+
+    Returns:
+        Shape (B, H * W, D).
+    """
+    sides = (min(window, grid[0]), min(window, grid[1]))
+    if angles is not None:
+        angles = partition(angles[None], grid, sides).repeat(len(tokens), 1, 1)
+    windows = attend(attention, partition(tokens, grid, sides), angles)
+    return unpartition(windows, grid, sides)
+
+
+def partition(tokens: Tensor, grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
+    """Cut maps into windows, zeros at the right and bottom.
+
+    Args:
+        tokens: Shape (B, H * W, D).
+        grid: (H, W).
+        window: Height and width (h, w) of a window.
+
+    Returns:
+        Shape (B * windows, h * w, D), the windows of an image row by row.
+    """
+    maps = tokens.unflatten(1, grid)
+    maps = F.pad(maps, (0, 0, 0, -grid[1] % window[1], 0, -grid[0] % window[0]))
+    windows = maps.unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
+    return windows.transpose(2, 3).flatten(0, 2).flatten(1, 2)  # from (B, rows, h, columns, w, D)
+
+
+def unpartition(windows: Tensor, grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
+    """Put windows back into maps, the reverse of :func:`partition`."""
+    counts = [-(-side // length) for side, length in zip(grid, window)]  # rounded up
+    maps = windows.unflatten(1, window).unflatten(0, (-1, *counts))
+    maps = maps.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return maps[:, : grid[0], : grid[1]].flatten(1, 2)
