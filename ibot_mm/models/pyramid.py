@@ -1,5 +1,9 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Necks that make feature maps of several strides from those of a Vision Transformer."""
+"""Necks that make feature maps of several strides from those of a Vision Transformer.
+
+Maps of a ViT are often views of its tokens, channels last. Convolutions keep that order, on which
+mmcv's RoIAlign gives wrong values on the CPU without a word; so the necks give contiguous maps.
+"""
 
 from collections.abc import Sequence
 
@@ -87,7 +91,7 @@ class DeconvPyramid(BaseModule):
                 or images are smaller than 32 x 32 pixels.
         """
         _check_maps(self, maps, self.in_channels, 32 // self.stride)
-        return tuple(level(features) for level, features in zip(self.levels, maps))
+        return tuple(level(features.contiguous()) for level, features in zip(self.levels, maps))
 
 
 @MODELS.register_module()
@@ -160,7 +164,7 @@ class SimplePyramid(BaseModule):
         outputs = [level(last) for level in self.levels]
         if len(self.out_channels) == 5:
             outputs.append(outputs[-1][:, :, ::2, ::2])  # detection's usual pooling of 1 x 1
-        return tuple(outputs)
+        return tuple(output.contiguous() for output in outputs)
 
 
 def _upsample(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:

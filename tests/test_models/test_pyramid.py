@@ -85,6 +85,16 @@ def test_simple_pyramid(num_outs):
     assert pyramid.out_channels == [6] * num_outs and pyramid.in_channels == 8
 
 
+@pytest.mark.parametrize('neck', [DeconvPyramid(8), DeconvPyramid(8, stride=8), SimplePyramid(8)])
+def test_maps_from_tokens_come_out_contiguous(neck):
+    """mmcv's RoIAlign on the CPU silently needs that; a ViT's maps are views of its tokens."""
+    maps = [m.to(memory_format=torch.channels_last) for m in random_maps(4, 6)]
+    outputs = neck(maps)
+    assert all(output.is_contiguous() for output in outputs)
+    for output, expected in zip(outputs, neck([m.contiguous() for m in maps])):
+        torch.testing.assert_close(output, expected)
+
+
 @pytest.mark.parametrize('type_', ['DeconvPyramid', 'SimplePyramid'])
 def test_registered(type_):
     assert isinstance(MODELS.build(dict(type=f'ibot_mm.{type_}', in_channels=8)), BaseModule)

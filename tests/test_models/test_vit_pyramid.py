@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
@@ -10,6 +11,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.structures import SegDataSample
+from torch import nn
 
 from ibot_mm.compatibility import enable_config_inheritance
 from ibot_mm.models import MaskedVisionTransformer, ViTPyramid
@@ -67,6 +69,17 @@ def test_pyramid_follows_the_maps():
     for features, expected in zip(model(images), model.pyramid(maps), strict=True):
         assert torch.equal(features, expected)
     assert torch.equal(model(images)[2], maps[2])
+
+
+@pytest.mark.parametrize('with_pyramid', [True, False])
+def test_regions_are_taken_from_the_right_place(with_pyramid):
+    """RoIAlign of a map equals that of its contiguous copy, also behind a convolution."""
+    maps = build(patch_size=8, with_pyramid=with_pyramid).eval()(torch.randn(2, 3, 64, 96))
+    align, regions = RoIAlign(3, 1 / 8), torch.tensor([[0, 8.0, 8, 40, 56], [1, 40, 0, 90, 30]])
+    convolution = nn.Conv2d(16, 4, 1)
+    for features in (maps[1], convolution(maps[1])):
+        torch.testing.assert_close(align(features, regions), align(features.clone(
+            memory_format=torch.contiguous_format), regions))  # fmt: skip
 
 
 def test_padding_is_zeros_at_the_right_and_bottom():

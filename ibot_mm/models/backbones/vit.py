@@ -266,7 +266,10 @@ class MaskedVisionTransformer(VisionTransformer):
                 [self.num_extra_tokens, self.num_extra_tokens + self.num_registers], dim=1
             )
             tokens = torch.cat([extra, patches], dim=1)
-        return self._format_output(self._normalise(index, tokens), grid)
+        output = self._format_output(self._normalise(index, tokens), grid)
+        # Feature maps are views of tokens, channels last, and convolutions keep that order; on it
+        # mmcv's RoIAlign gives wrong values on the CPU without a word.
+        return output.contiguous() if self.out_type == 'featmap' else output
 
     def _normalise(self, index: int, tokens: Tensor) -> Tensor:
         return self.ln1(tokens) if self.final_norm and index == self.num_layers - 1 else tokens
