@@ -33,11 +33,17 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
 
     Returns:
         Attention (B, heads, H / patch, W / patch) in float32. The rest to a sum of 1 is what
-        [CLS] pays to itself.
+        [CLS] pays to itself and to registers.
 
     Raises:
-        ValueError: If the backbone has no such layer or its tokens are not [CLS] and a grid.
+        ValueError: If the backbone has no such layer, rotary position embedding, or tokens that are
+            not [CLS], registers and a grid.
     """
+    if getattr(backbone, 'rotary', False):
+        raise ValueError(
+            f'{type(backbone).__name__} turns queries and keys by rotary position embedding, which '
+            'attention maps leave out: use a ViT with a learned position embedding'
+        )
     attention = _last_attention(backbone)
     caught: list[Tensor] = []
     hook = attention.qkv.register_forward_hook(lambda *args: caught.append(args[-1]))
@@ -52,7 +58,7 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
         )
     query, key, _ = caught[0].float().unflatten(2, (3, attention.num_heads, -1)).unbind(2)
     logits = torch.einsum('bhd,bnhd->bhn', query[:, 0], key) / math.sqrt(query.size(-1))
-    extra_tokens = getattr(backbone, 'num_extra_tokens', 1)
+    extra_tokens = getattr(backbone, 'num_extra_tokens', 1) + getattr(backbone, 'num_registers', 0)
     patches = logits.softmax(dim=-1)[..., extra_tokens:]  # (B, heads, H / patch * W / patch)
 
     height, width = images.shape[-2:]

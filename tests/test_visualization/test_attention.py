@@ -7,6 +7,7 @@ from mmpretrain.models import ResNet, SwinTransformer, VisionTransformer
 from skimage import data
 from torch import Tensor, nn
 
+from ibot_mm.models import MaskedVisionTransformer
 from ibot_mm.visualization import cls_attention, draw_attention, save_attention
 
 ARCH = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
@@ -55,6 +56,23 @@ def test_maps_reproduce_the_layer(backbone, images):
     values = seen['qkv'][..., 48:].unflatten(2, (3, 8))
     mixed = torch.einsum('bhn,bnhd->bhd', weights, values).flatten(1)
     torch.testing.assert_close(mixed, seen['mixed'][:, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_registers_are_no_patches(images):
+    torch.manual_seed(0)
+    backbone = MaskedVisionTransformer(ARCH, img_size=32, patch_size=8, num_registers=2).eval()
+    seen: list[Tensor] = []
+    backbone.layers[-1].attn.qkv.register_forward_hook(lambda *args: seen.append(args[-1]))
+    maps = cls_attention(backbone, images)
+    query, key, _ = seen[0].unflatten(2, (3, 3, 8)).unbind(2)
+    weights = torch.einsum('bhd,bnhd->bhn', query[:, 0], key).div(8**0.5).softmax(dim=-1)
+    torch.testing.assert_close(maps.flatten(2), weights[..., 3:])  # behind [CLS] and registers
+
+
+def test_rotary_position_is_refused(images):
+    backbone = MaskedVisionTransformer(ARCH, img_size=32, patch_size=8, rotary=True).eval()
+    with pytest.raises(ValueError, match='rotary position embedding'):
+        cls_attention(backbone, images)
 
 
 def test_hook_is_removed_and_output_unchanged(backbone, images):
