@@ -16,8 +16,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 .PHONY: help clean $(foreach target,demo test test-fast lint setup setup-full,$(target) run-$(target))
 
 help:
-	@echo 'make demo        pre-train on two CPU cores, then detect and segment; tables and pictures'
-	@echo 'make demo STOP=pretrain   only pre-train: needs no compiled operators'
+	@echo 'make demo        pre-train on two CPU cores; a table and pictures at the end'
 	@echo 'make test        all tests'
 	@echo 'make test-fast   the tests that take seconds'
 	@echo 'make lint        ruff and mypy'
@@ -38,7 +37,7 @@ run-setup:
 run-setup-full:
 	$(call run,$(SETUP) full)
 run-demo:
-	$(call run,$(SETUP) $(if $(STOP),$(STOP),downstream) && $(BIN)/python tools/demo.py $(if $(STOP),--stop $(STOP)))
+	$(call run,$(SETUP) pretrain && $(BIN)/python tools/demo.py $(if $(STOP),--stop $(STOP)))
 run-test:
 	$(call run,$(SETUP) full && $(PYTEST))
 run-test-fast:
