@@ -7,16 +7,33 @@ Upstream's distributions (``mmengine``, ``mmcv``, ``mmpretrain``) and OneDL's (`
 
 import runpy
 from collections.abc import Mapping
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 MINIMUM_VERSIONS = {'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmpretrain': '1.2.0'}
 
 ADVICE = """Install one of the two families, not both, since they own the same import names:
     pip install 'ibot-mm[onedl]'        OneDL's builds, the tested ones
     pip install 'ibot-mm[openmmlab]'    upstream's"""
+
+DOWNSTREAM = ('mmdet', 'mmseg')
+
+DOWNSTREAM_ADVICE = """Install detection and segmentation by one of
+    make setup-full                                       the tested environment
+    pip install onedl-mmdetection onedl-mmsegmentation    OneDL's builds
+    pip install mmdet mmsegmentation                      upstream's"""
+
+OPERATORS_ADVICE = """Compile them, once, some ten minutes, by `make setup-full` or by
+    pip install ninja psutil wheel 'setuptools>=80,<82'
+    pip install --no-deps --no-build-isolation --no-cache-dir --force-reinstall onedl-mmcv
+(upstream's: 'setuptools<80' and mmcv)."""
 
 
 def installed_version(package: str) -> str | None:
@@ -56,10 +73,81 @@ def check_environment(minimum_versions: Mapping[str, str] = MINIMUM_VERSIONS) ->
 
 
 def enable_config_inheritance() -> None:
-    """Let configs inherit from this package's, as in ``_base_ = 'ibot_mm::pretrain/x.py'``.
+    """Let configs inherit through a package, as in ``_base_ = 'ibot_mm::pretrain/x.py'``.
 
-    mmengine accepts a prefix only if it is in its table of packages.
+    mmengine accepts a prefix only if it is in its table of packages, and looks for the distribution
+    that the table names. For ``mmseg::`` that is upstream's ``mmsegmentation``; where it is not
+    installed and the package is, as with OneDL's build, the table gets the import name, by which
+    mmengine finds a package too.
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
     MODULE2PACKAGE.setdefault('ibot_mm', 'ibot_mm')
+    for package, distribution in MODULE2PACKAGE.items():
+        if package != distribution and find_spec(package) and not _is_distribution(distribution):
+            MODULE2PACKAGE[package] = package
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def load_config(path: str | Path) -> 'Config':
+    """Read a config, and check that what it needs of mmdet and mmseg is there.
+
+    Args:
+        path: The config file.
+
+    Returns:
+        The config.
+
+    Raises:
+        ImportError: If the config inherits from or uses mmdet or mmseg, and that package or mmcv's
+            compiled operators are missing. The message says what to install.
+    """
+    from mmengine.config import Config
+
+    try:
+        cfg = Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        missing = [package for package in DOWNSTREAM if package in str(error)]
+        if not missing:
+            raise
+        raise _missing(path, missing[0]) from None
+    check_downstream(cfg)
+    return cfg
+
+
+def check_downstream(cfg: 'Config') -> None:
+    """Check that the mm packages and operators that a config needs are there.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        ImportError: If mmdet, mmseg or mmcv's compiled operators are needed and missing. The
+            message says what to install.
+    """
+    scope, content = cfg.get('default_scope'), str(cfg.to_dict())
+    needed = [name for name in DOWNSTREAM if scope == name or f"'{name}." in content]
+    for package in needed:
+        if find_spec(package) is None:
+            raise _missing(cfg.filename, package)
+    if needed:
+        import torch  # noqa: F401, the operators link to its libraries
+
+        try:
+            import_module('mmcv._ext')
+        except ImportError as error:
+            raise ImportError(
+                f'{cfg.filename} needs {needed[0]}, which needs the compiled operators of mmcv; '
+                f'they cannot be loaded: {error}.\n{OPERATORS_ADVICE}'
+            ) from None
+
+
+def _missing(path: str | Path, package: str) -> ImportError:
+    return ImportError(f'{path} needs {package}, which is not installed.\n{DOWNSTREAM_ADVICE}')

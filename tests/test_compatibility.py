@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from packaging.requirements import Requirement
 
+import ibot_mm.compatibility as compatibility
 from ibot_mm.compatibility import (
     MINIMUM_VERSIONS,
     check_environment,
     enable_config_inheritance,
     installed_version,
+    load_config,
 )
 
 REPOSITORY = Path(__file__).parents[1]
@@ -70,7 +73,7 @@ def test_package_import_checks_the_environment(tmp_path):
 
 
 def test_no_mm_package_is_a_hard_requirement():
-    assert {r.name for r in requirements('runtime')} == {'numpy', 'packaging', 'torch'}
+    assert {r.name for r in requirements('runtime')} == {'numpy', 'packaging', 'safetensors', 'torch'}
 
 
 @pytest.mark.parametrize('family, prefix', [('openmmlab', ''), ('onedl', 'onedl-')])
@@ -88,3 +91,83 @@ def test_configs_of_the_package_can_be_inherited(tmp_path):
     (tmp_path / 'mine.py').write_text("_base_ = 'ibot_mm::pretrain/ibot_vits16.py'\nmine = 1\n")
     config = Config.fromfile(tmp_path / 'mine.py')
     assert config.mine == 1 and 'train_dataloader' in config
+
+
+@pytest.mark.parametrize('package', ['mmdet', 'mmseg', 'mmpretrain'])
+def test_configs_of_mm_packages_can_be_inherited(package, tmp_path):
+    enable_config_inheritance()
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = '{package}::_base_/default_runtime.py'\n")
+    assert Config.fromfile(path).default_scope == package
+
+
+@pytest.mark.parametrize('installed', [False, True])
+def test_a_package_is_found_by_its_distribution_or_else_by_its_import_name(
+    installed, fake_package, tmp_path, monkeypatch
+):
+    """Upstream's distribution of a package has the name in mmengine's table, OneDL's has not."""
+    (tmp_path / fake_package / '__init__.py').write_text('')
+    if installed:
+        information = tmp_path / 'mmfake_upstream-1.9.0.dist-info'
+        information.mkdir()
+        (information / 'METADATA').write_text('Name: mmfake-upstream\nVersion: 1.9.0\n')
+    monkeypatch.setitem(MODULE2PACKAGE, fake_package, 'mmfake-upstream')
+    monkeypatch.setitem(MODULE2PACKAGE, 'mm_not_there', 'mm-not-there')
+    enable_config_inheritance()
+    assert MODULE2PACKAGE[fake_package] == ('mmfake-upstream' if installed else fake_package)
+    assert MODULE2PACKAGE['mm_not_there'] == 'mm-not-there'
+
+
+NEEDS_MMDET = {
+    'by its default scope': "default_scope = 'mmdet'",
+    'by a nested type': "model = dict(neck=[dict(type='mmdet.FPN')])",
+    'by inheritance': "_base_ = ['mmdet::_base_/default_runtime.py']",
+}
+
+
+@pytest.fixture(params=NEEDS_MMDET.values(), ids=NEEDS_MMDET.keys())
+def config_of_mmdet(request, tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(request.param)
+    return path
+
+
+def test_configs_load_where_all_is_there(config_of_mmdet):
+    assert load_config(config_of_mmdet).filename == str(config_of_mmdet)
+
+
+def test_missing_package_is_named_with_the_way_out(config_of_mmdet, monkeypatch):
+    find_spec = compatibility.find_spec
+
+    def hide(name, *args):
+        return None if name == 'mmdet' else find_spec(name, *args)
+
+    monkeypatch.setattr(compatibility, 'find_spec', hide)
+    monkeypatch.setattr('importlib.util.find_spec', hide)  # mmengine looks it up there
+    with pytest.raises(ImportError) as error:
+        load_config(config_of_mmdet)
+    message = str(error.value)
+    assert f'{config_of_mmdet} needs mmdet, which is not installed' in message
+    assert 'make setup-full' in message and 'pip install onedl-mmdetection' in message
+
+
+def test_missing_operators_are_named_with_the_way_out(config_of_mmdet, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
+    with pytest.raises(ImportError) as error:
+        load_config(config_of_mmdet)
+    message = str(error.value)
+    assert f'{config_of_mmdet} needs mmdet, which needs the compiled operators' in message
+    assert 'make setup-full' in message and 'onedl-mmcv' in message
+
+
+def test_pre_training_needs_neither_mmdet_nor_operators(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
+    monkeypatch.setattr(compatibility, 'find_spec', lambda name: None)
+    assert load_config(REPOSITORY / 'configs/pretrain/ibot_vits16.py')
+
+
+def test_other_missing_modules_are_not_explained_away(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text("_base_ = ['mmrotate::_base_/default_runtime.py']")
+    with pytest.raises(ModuleNotFoundError, match='mmrotate is not installed'):
+        load_config(path)

@@ -1,5 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Components in somebody else's config: resolved from every scope, trained with stock parts."""
+"""Components in somebody else's config: resolved from every scope, trained with stock parts.
+
+The whole config files of docs/mixing.md are tested in tests/test_downstream/test_mixing.py.
+"""
 
 import subprocess
 import sys
@@ -22,6 +25,7 @@ TYPES = {
     'OPTIM_WRAPPER_CONSTRUCTORS': 'DecayGroupsConstructor',
     'PARAM_SCHEDULERS': 'WarmupCosine',
     'METRICS': 'KNNAccuracy',
+    'WEIGHT_INITIALIZERS': 'PretrainedViT',
 }
 
 

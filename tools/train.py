@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from ibot_mm.compatibility import load_config
 from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
 
 
@@ -45,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 def build_config(args: argparse.Namespace) -> Config:
     """The config file with the command line merged in."""
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
@@ -62,6 +63,10 @@ def build_config(args: argparse.Namespace) -> Config:
         cfg.auto_scale_lr.enable = True
     if args.amp:
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        if not isinstance(kind, str):  # in a config of pure Python
+            kind = f'{kind.__module__.split(".")[0]}.{kind.__name__}'
+        if kind in ('OptimWrapper', 'mmengine.OptimWrapper'):
+            kind = 'ibot_mm.OptimWrapper'  # whose Amp form, unlike mmengine's, knows the CPU
         if 'Amp' not in kind:
             cfg.optim_wrapper.type = kind.replace('OptimWrapper', 'AmpOptimWrapper')
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

@@ -1,0 +1,48 @@
+# The demo data's scenes in ADE20K's format: digits of about 15 pixels in images of 128 x 160, each
+# digit a class, and one class for what is no digit.
+_base_ = ['mmseg::_base_/datasets/ade20k.py']
+
+data_root = 'data/demo/ade/'
+classes = (
+    'zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'background'
+)  # fmt: skip
+demo_dataset = dict(
+    type='BaseSegDataset',
+    data_root=data_root,
+    metainfo=dict(classes=classes, palette=[[23 * i, 255 - 23 * i, 128] for i in range(11)]),
+    img_suffix='.jpg',
+    seg_map_suffix='.png',
+    reduce_zero_label=True,
+)
+scale, crop_size = (160, 128), (128, 128)
+train_pipeline = [  # without flips: a mirrored 2 is no 2
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.9, 1.2), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(**demo_dataset, pipeline=train_pipeline, indices=60),  # few labelled images
+)
+
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = scale
+val_dataloader = dict(num_workers=1, dataset=dict(**demo_dataset, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='ResizeShortestEdge', scale=s, max_size=1000) for s in (128, 160)],
+            [dict(type='LoadAnnotations')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
+
+balance = dict(class_weight=[1.0] * 10 + [0.1])  # for losses: 95 % of the pixels are background

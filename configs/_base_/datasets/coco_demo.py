@@ -1,0 +1,43 @@
+# The demo data's scenes in COCO's format: digits of about 15 pixels in images of 128 x 160.
+_base_ = ['mmdet::_base_/datasets/coco_instance.py']
+
+data_root = 'data/demo/coco/'
+metainfo = dict(
+    classes=('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
+)
+scale = (160, 128)
+train_pipeline = [  # without flips: a mirrored 2 is no 2
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.9, 1.2), keep_ratio=True),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(
+        metainfo=metainfo,
+        data_root=data_root,
+        ann_file='annotations/instances_train.json',
+        data_prefix=dict(img='train/'),
+        filter_cfg=dict(filter_empty_gt=True, min_size=0),
+        pipeline=train_pipeline,
+        indices=60,  # few labelled images
+    ),
+)
+
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = scale
+val_dataloader = dict(
+    num_workers=1,
+    dataset=dict(
+        metainfo=metainfo,
+        data_root=data_root,
+        ann_file='annotations/instances_val.json',
+        data_prefix=dict(img='val/'),
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
+test_evaluator = val_evaluator

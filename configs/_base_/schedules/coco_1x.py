@@ -1,0 +1,19 @@
+# 12 epochs of COCO in the published recipe, with the numbers of ViT-B/16. `--auto-scale-lr`
+# scales the learning rate to another batch than 16.
+_base_ = [
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+]
+
+optim_wrapper = dict(
+    _delete_=True,
+    type='ibot_mm.AmpOptimWrapper',  # fp16: mmcv's operators do not know bf16
+    constructor='ibot_mm.LayerDecayConstructor',
+    paramwise_cfg=dict(layer_decay_rate=0.75),
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
+)
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=2),
+    channels=dict(type='ibot_mm.ChannelCheckHook'),
+)
+randomness = dict(seed=0)
