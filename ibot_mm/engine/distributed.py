@@ -13,17 +13,18 @@ def prepare_cpu_processes(cfg: Config) -> None:
     wrapper. On CPU the gloo group is made here, ahead of the Runner, and the wrapper gets none.
 
     Args:
-        cfg: Config with ``launcher`` set; ``model_wrapper_cfg`` is filled in.
+        cfg: Config with ``launcher`` set; ``model_wrapper_cfg`` is filled in or changed.
     """
     if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
         return
-    dist.init_process_group('gloo')
-    cfg.model_wrapper_cfg = dict(
+    if not dist.is_initialized():
+        dist.init_process_group('gloo')
+    wrapper = dict(
         type='MMDistributedDataParallel',
-        device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
+    cfg.model_wrapper_cfg = wrapper | dict(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
 
 
 def finish_processes() -> None:

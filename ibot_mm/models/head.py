@@ -6,7 +6,7 @@ from mmengine.dist import all_reduce
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ibot_mm.functional.losses import cls_loss, patch_loss, patch_weights, teacher_targets
+from ibot_mm.functional.losses import cls_loss, patch_loss, teacher_targets
 from ibot_mm.registry import MODELS
 
 
@@ -67,9 +67,9 @@ class IBOTHead(BaseModule):
         teacher_cls: Tensor,
         teacher_patch: Tensor,
         teacher_patch_mean: Tensor,
-        masks: Tensor,
+        patch_weights: Tensor,
     ) -> dict[str, Tensor]:
-        """Both losses of a batch; afterwards moves the centres.
+        """Both losses of a batch, float32 at least; afterwards moves the centres.
 
         Args:
             student_cls: Logits of V views, those of the teacher first, shape (V, B, K).
@@ -77,7 +77,7 @@ class IBOTHead(BaseModule):
             teacher_cls: Logits of the G global views, shape (G, B, K).
             teacher_patch: Logits of the same masked patches, shape (M, K').
             teacher_patch_mean: Mean logits over *all* patches of the global views, shape (K',).
-            masks: True at masked patches, shape (G * B, N), M of them.
+            patch_weights: Share of each masked patch in the mean, shape (M,).
 
         Returns:
             ``loss_cls`` and ``loss_patch``, and to be logged ``agreement`` (share of images whose
@@ -89,28 +89,27 @@ class IBOTHead(BaseModule):
         """
         if len(student_cls) < 2:
             raise ValueError('The [CLS] loss needs two views: use two global crops, or local ones.')
-        # At least float32, whatever the precision of the networks.
-        student_cls, student_patch, teacher_cls, teacher_patch, teacher_patch_mean = (
-            t.to(torch.promote_types(t.dtype, torch.float32))
-            for t in (student_cls, student_patch, teacher_cls, teacher_patch, teacher_patch_mean)
-        )
         with torch.autocast(student_cls.device.type, enabled=False):
-            targets = teacher_targets(teacher_cls, self.cls_center, self.teacher_temperature)
-            patch_targets = teacher_targets(
-                teacher_patch, self.patch_center, self.teacher_patch_temperature
+            cls = cls_loss(
+                student_cls,
+                teacher_cls,
+                self.cls_center,
+                self.student_temperature,
+                self.teacher_temperature,
             )
-            losses = dict(
-                loss_cls=self.cls_weight * cls_loss(student_cls, targets, self.student_temperature),
-                loss_patch=self.patch_weight
-                * patch_loss(
-                    student_patch,
-                    patch_targets,
-                    patch_weights(masks, student_patch.dtype),
-                    self.student_temperature,
-                ),
+            patch = patch_loss(
+                student_patch,
+                teacher_patch,
+                self.patch_center,
+                patch_weights,
+                self.student_temperature,
+                self.teacher_patch_temperature,
             )
-            self.update_centers(teacher_cls.mean(dim=(0, 1)), teacher_patch_mean)
-            return losses | self._statistics(student_cls, teacher_cls, targets)
+            losses = dict(loss_cls=self.cls_weight * cls, loss_patch=self.patch_weight * patch)
+            statistics = self._statistics(student_cls, teacher_cls)
+            cls_mean = teacher_cls.mean(dim=(0, 1), dtype=self.cls_center.dtype)
+            self.update_centers(cls_mean, teacher_patch_mean)
+            return losses | statistics
 
     @torch.no_grad()
     def update_centers(self, cls_mean: Tensor, patch_mean: Tensor) -> None:
@@ -120,15 +119,15 @@ class IBOTHead(BaseModule):
             cls_mean: Mean over the [CLS] tokens of this process, shape (K,).
             patch_mean: Mean over the patch tokens of this process, shape (K',).
         """
-        means = torch.cat([cls_mean, patch_mean])
+        means = torch.cat([cls_mean, patch_mean.to(cls_mean)])
         all_reduce(means, op='mean')
         cls_mean, patch_mean = means.split([len(cls_mean), len(patch_mean)])
         self.cls_center.lerp_(cls_mean.to(self.cls_center), 1 - self.center_momentum)
         self.patch_center.lerp_(patch_mean.to(self.patch_center), 1 - self.patch_center_momentum)
 
-    @staticmethod
     @torch.no_grad()
-    def _statistics(student_cls: Tensor, teacher_cls: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def _statistics(self, student_cls: Tensor, teacher_cls: Tensor) -> dict[str, Tensor]:
         same = teacher_cls[0].argmax(dim=-1) == student_cls[1].argmax(dim=-1)
-        entropy = -torch.special.xlogy(targets, targets).sum(dim=-1).mean()
+        targets = teacher_targets(teacher_cls, self.cls_center, self.teacher_temperature)
+        entropy = torch.special.entr(targets).sum(dim=-1).mean()
         return dict(agreement=same.float().mean(), teacher_entropy=entropy)

@@ -9,6 +9,8 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from ibot_mm.functional.losses import patch_weights
+from ibot_mm.functional.selection import masked_patches, select_tokens
 from ibot_mm.models.teacher import EMATeacher
 from ibot_mm.registry import MODELS
 
@@ -124,21 +126,21 @@ class IBOT(BaseSelfSupervisor):
         num_global_crops, batch_size = global_crops.shape[:2]
         global_crops = global_crops.flatten(0, 1)  # (G * B, 3, H, W)
         masks = inputs['masks'].transpose(0, 1).flatten(0, 1)  # (G * B, H/p, W/p)
-        patch_masks = masks.flatten(1)  # (G * B, N)
+        dtype = torch.promote_types(global_crops.dtype, torch.float32)
+        patches = inputs.get('masked_patches')  # (M,)
+        patches = masked_patches(inputs['masks']) if patches is None else patches
 
         # The teacher sees global crops whole; its centre needs the mean over all its patches.
-        teacher_cls, teacher_patch, teacher_patch_mean = self._teacher_logits(
-            global_crops, patch_masks
-        )
+        teacher_cls, teacher_patch, teacher_patch_mean = self._teacher_logits(global_crops, patches)
 
         # The student sees global crops masked and local crops whole.
-        student_tokens = self.backbone(global_crops, masks)[-1]  # (G * B, 1 + N, D)
-        student_cls, student_patch = self.neck.forward_selected(student_tokens, patch_masks)
+        projections = self._student_projections(global_crops, patches, masks)  # (G * B + M, C)
+        student_cls, student_patch = projections.tensor_split([len(global_crops)])
         if 'local_crops' in inputs:
             local_crops = inputs['local_crops'].transpose(0, 1).flatten(0, 1)  # (L * B, 3, h, w)
-            local_tokens = self.backbone(local_crops)[-1]
-            local_cls, _ = self.neck.forward_selected(local_tokens)
-            student_cls = torch.cat([student_cls, local_cls])  # ((G + L) * B, K)
+            local_cls = self._student_projections(local_crops, patches[:0])  # (L * B, C)
+            student_cls = torch.cat([student_cls, local_cls])
+        student_cls, student_patch = self.neck.logits(student_cls, student_patch)
 
         return self.head.loss(
             student_cls=student_cls.unflatten(0, (-1, batch_size)),
@@ -146,23 +148,35 @@ class IBOT(BaseSelfSupervisor):
             teacher_cls=teacher_cls.unflatten(0, (num_global_crops, batch_size)),
             teacher_patch=teacher_patch,
             teacher_patch_mean=teacher_patch_mean,
-            masks=patch_masks,
+            patch_weights=patch_weights(masks.flatten(1), patches, dtype),
         )
 
+    def _student_projections(
+        self, images: Tensor, patches: Tensor, masks: Tensor | None = None
+    ) -> Tensor:
+        """Projections where the losses read them: of each [CLS], then of ``patches``.
+
+        The statistics of a batch norm in the neck are over all tokens. Otherwise the neck runs
+        only on these, and so does the end of a backbone that can.
+        """
+        if self.neck.norm_over_tokens:
+            return select_tokens(self.neck.project(self.backbone(images, masks)[-1]), patches)
+        if getattr(self.backbone, 'selects_tokens', False):
+            tokens = self.backbone(images, masks, patches)[-1]
+        else:
+            tokens = select_tokens(self.backbone(images, masks)[-1], patches)
+        return self.neck.project(tokens)
+
     @torch.no_grad()
-    def _teacher_logits(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _teacher_logits(self, images: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
         """[CLS] logits (G * B, K), those of masked patches (M, K'), their mean over all (K').
 
         Prototypes are linear: the mean of their logits is the logits of the mean.
         """
         projections = self.teacher.neck.project(self.teacher.backbone(images)[-1])
-        patches = projections[:, 1:]
-        mean = patches.mean(dim=(0, 1), dtype=torch.promote_types(patches.dtype, torch.float32))
-        return (
-            self.teacher.neck.cls_logits(projections[:, 0]),
-            self.teacher.neck.patch_logits(patches[masks]),
-            self.teacher.neck.patch_logits(mean),
-        )
+        mean = projections[:, 1:].mean(dim=(0, 1))
+        cls, masked = select_tokens(projections, patches).tensor_split([len(images)])
+        return self.teacher.neck.logits(cls, masked, mean)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Backbone features of the network named by ``evaluate``."""

@@ -74,8 +74,7 @@ class EMATeacher(BaseModule):
             for pair in self._common(own, student)
         ]
         own_parameters, student_parameters = map(list, zip(*pairs))
-        torch._foreach_mul_(own_parameters, momentum)
-        torch._foreach_add_(own_parameters, student_parameters, alpha=1 - momentum)
+        torch._foreach_lerp_(own_parameters, student_parameters, 1 - momentum)
 
     @staticmethod
     def _common(own: nn.Module, student: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]]:

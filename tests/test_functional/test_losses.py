@@ -2,51 +2,99 @@
 import pytest
 import torch
 
+from ibot_mm.functional import losses
 from ibot_mm.functional.losses import cls_loss, patch_loss, patch_weights, teacher_targets
+from ibot_mm.functional.selection import masked_patches
+
+TEMPERATURES = dict(student_temperature=0.1, teacher_temperature=0.05)
 
 
-def cross_entropy(target, logits, temperature):
-    return -(target * (logits / temperature).log_softmax(dim=-1)).sum(dim=-1)
+@pytest.fixture(params=[1, 16, 2**20], ids=lambda size: f'chunks of {size}')
+def chunk(request, monkeypatch):
+    """Elements treated at once: one row, some rows, all."""
+    monkeypatch.setattr(losses, 'CHUNK', request.param)
+
+
+def randn(*shape):
+    return torch.randn(*shape, dtype=torch.float64) * 0.2
+
+
+def cross_entropy(teacher, center, student):
+    targets = ((teacher - center) / 0.05).softmax(dim=-1)
+    return -(targets * (student / 0.1).log_softmax(dim=-1)).sum(dim=-1)
+
+
+def compare(actual, expected, student):
+    """Values and gradients; the gradient that arrives is not 1."""
+    torch.testing.assert_close(actual, expected, rtol=1e-13, atol=0)
+    gradients = [torch.autograd.grad(3 * loss, student)[0] for loss in (actual, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-15)
 
 
 @pytest.mark.parametrize(
     'num_global, num_local', [(2, 0), (2, 3), (1, 2), (3, 1)], ids=lambda n: str(n)
 )
-def test_cls_loss_is_the_mean_over_pairs_of_different_views(num_global, num_local):
+def test_cls_loss_is_the_mean_over_pairs_of_different_views(num_global, num_local, chunk):
     torch.manual_seed(0)
-    student = torch.randn(num_global + num_local, 4, 16, dtype=torch.float64)
-    targets = torch.randn(num_global, 4, 16, dtype=torch.float64).softmax(dim=-1)
+    student = randn(num_global + num_local, 4, 16).requires_grad_()
+    teacher, center = randn(num_global, 4, 16), randn(16)
     pairs = [
-        cross_entropy(targets[q], student[v], 0.1).mean()
+        cross_entropy(teacher[q], center, student[v]).mean()
         for q in range(num_global)
         for v in range(len(student))
         if v != q
     ]
     assert len(pairs) == num_global * (num_global + num_local - 1)
-    torch.testing.assert_close(
-        cls_loss(student, targets, 0.1), torch.stack(pairs).mean(), rtol=1e-13, atol=0
-    )
+    compare(cls_loss(student, teacher, center, **TEMPERATURES), torch.stack(pairs).mean(), student)
 
 
-def test_patch_loss_averages_masked_patches_then_all_images():
+def test_patch_loss_averages_masked_patches_then_all_images(chunk):
     torch.manual_seed(0)
-    masks = torch.zeros(6, 9, dtype=torch.bool)  # 2 views x 3 images; two without a mask
-    masks[0, :1] = masks[1, :4] = masks[3, 2:] = True
-    masks[4] = True
-    student = torch.randn(6, 9, 16, dtype=torch.float64)
-    targets = torch.randn(6, 9, 16, dtype=torch.float64).softmax(dim=-1)
-    per_patch = cross_entropy(targets, student, 0.1) * masks
-    expected = (per_patch.sum(dim=1) / masks.sum(dim=1).clamp(min=1)).mean()
+    masks = torch.zeros(3, 2, 3, 3, dtype=torch.bool)  # 3 images x 2 views; two without a mask
+    masks[0, 0, 0, :1] = masks[1, 0, 1:] = masks[0, 1, :2] = masks[2, 1] = True
+    flat = masks.transpose(0, 1).flatten(0, 1).flatten(1)  # (6, 9), view by view
+    student, teacher, center = randn(6, 9, 16).requires_grad_(), randn(6, 9, 16), randn(16)
+    per_patch = cross_entropy(teacher, center, student) * flat
+    expected = (per_patch.sum(dim=1) / flat.sum(dim=1).clamp(min=1)).mean()
 
-    weights = patch_weights(masks, torch.float64)
-    actual = patch_loss(student[masks], targets[masks], weights, 0.1)
-    torch.testing.assert_close(actual, expected, rtol=1e-13, atol=0)
+    patches = masked_patches(masks)
+    weights = patch_weights(flat, patches, torch.float64)
+    actual = patch_loss(student[flat], teacher[flat], center, weights, **TEMPERATURES)
+    compare(actual, expected, student)
+
+
+def test_gradients_are_the_derivatives(chunk):
+    student = randn(3, 4, 5).requires_grad_()
+    args = (randn(2, 4, 5), randn(5), 0.1, 0.05)
+    assert torch.autograd.gradcheck(lambda x: cls_loss(x, *args), (student,))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_low_precision_logits_give_precise_losses(dtype):
+    torch.manual_seed(0)
+    student, teacher = randn(50, 64).to(dtype).requires_grad_(), randn(50, 64).to(dtype)
+    center, weights = randn(64).float(), torch.full((50,), 1 / 50)
+    loss = patch_loss(student, teacher, center, weights, **TEMPERATURES)
+    loss.backward()
+    precise = student.detach().double().requires_grad_()
+    expected = patch_loss(precise, teacher.double(), center.double(), weights, **TEMPERATURES)
+    expected.backward()
+    assert loss.dtype == torch.float32 and student.grad.dtype == dtype
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(student.grad, precise.grad.to(dtype), rtol=0.01, atol=1e-6)
+
+
+def test_the_centre_may_move_before_the_backward_pass():
+    student, teacher, center = randn(2, 4, 16).requires_grad_(), randn(2, 4, 16), randn(16)
+    expected = torch.autograd.grad(cls_loss(student, teacher, center, 0.1, 0.05), student)[0]
+    loss = cls_loss(student, teacher, center, 0.1, 0.05)
+    center.add_(1 + randn(16))
+    torch.testing.assert_close(torch.autograd.grad(loss, student)[0], expected)
 
 
 def test_patch_loss_without_masks_is_zero_and_has_a_graph():
     logits = torch.randn(0, 16, requires_grad=True)
-    weights = patch_weights(torch.zeros(4, 9, dtype=torch.bool))
-    loss = patch_loss(logits, torch.randn(0, 16), weights, 0.1)
+    loss = patch_loss(logits, torch.randn(0, 16), torch.zeros(16), torch.zeros(0), 0.1, 0.05)
     loss.backward()
     assert loss == 0 and logits.grad is not None
 

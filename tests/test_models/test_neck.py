@@ -36,7 +36,7 @@ def options(request):
     return request.param
 
 
-def test_selected_logits_are_those_of_the_full_pass(options):
+def test_logits_of_selected_tokens_are_those_of_the_full_pass(options):
     """Values and gradients; also the running statistics of a batch norm."""
     full, selected = build(**options), build(**options)
     tokens = torch.randn(4, 1 + 9, 16, dtype=torch.float64)
@@ -44,7 +44,13 @@ def test_selected_logits_are_those_of_the_full_pass(options):
 
     cls, patch = full(tokens)
     expected = (cls, patch[masks])
-    actual = selected.forward_selected(tokens, masks)
+    assert full.norm_over_tokens == (options.get('norm_cfg') == dict(type='BN1d'))
+    if full.norm_over_tokens:
+        projections = selected.project(tokens)
+        actual = selected.logits(projections[:, 0], projections[:, 1:][masks])
+    else:
+        chosen = (tokens[:, 0], tokens[:, 1:][masks])
+        actual = selected.logits(*selected.project(torch.cat(chosen)).split([4, len(patch[masks])]))
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     for logits in (expected, actual):
         sum(x.square().sum() for x in logits).backward()
@@ -53,18 +59,41 @@ def test_selected_logits_are_those_of_the_full_pass(options):
     torch.testing.assert_close(dict(selected.named_buffers()), dict(full.named_buffers()))
 
 
-def test_no_patch_selected(options):
+def test_no_patch(options):
     neck = build(**options)
-    cls, patch = neck.forward_selected(torch.randn(4, 10, 16, dtype=torch.float64))
+    projections = neck.project(torch.randn(4, 16, dtype=torch.float64))
+    cls, patch = neck.logits(projections, projections[:0])
     assert cls.shape == (4, 20) and patch.shape == (0, neck.num_patch_prototypes)
+
+
+def test_bf16_logits_are_products_in_float32():
+    """Of bf16 projections; logits of 8 bits would be off ten times as much."""
+    neck = build(num_prototypes=256).float()
+    projections = neck.project(torch.randn(64, 16))
+    with torch.autocast('cpu', torch.bfloat16):
+        mixed = neck.project(torch.randn(64, 16))
+        assert mixed.dtype == torch.float32
+        cls, patch = neck.logits(projections, mixed)
+    assert cls.dtype == patch.dtype == torch.float32
+    torch.testing.assert_close(cls, neck.logits(projections)[0], rtol=0, atol=0)
+
+
+def test_shared_prototypes_are_normalised_once(options):
+    neck, calls = build(**options), []
+    for module in neck.modules():
+        if type(module).__name__ == '_WeightNorm':
+            module.register_forward_hook(lambda *args: calls.append(1))
+    projections = neck.project(torch.randn(4, 16, dtype=torch.float64))
+    neck.logits(projections, projections, projections)
+    assert len(calls) == neck.normalize * (1 if neck.shared else 2)
 
 
 def test_mean_of_logits_is_logits_of_the_mean(options):
     neck = build(**options)
     projections = neck.project(torch.randn(4, 9, 16, dtype=torch.float64))
     torch.testing.assert_close(
-        neck.patch_logits(projections).mean(dim=(0, 1)),
-        neck.patch_logits(projections.mean(dim=(0, 1))),
+        neck.logits(projections, projections)[1].mean(dim=(0, 1)),
+        neck.logits(projections, projections.mean(dim=(0, 1)))[1],
     )
 
 

@@ -10,8 +10,13 @@ auto_scale_lr = dict(base_batch_size=1024, enable=True)
 optim_wrapper = dict(
     type='ibot_mm.PerParameterClipAmpOptimWrapper',
     constructor='ibot_mm.DecayGroupsConstructor',
-    optimizer=dict(type='AdamW', lr=5e-4 * 1024 / 256, weight_decay=0.04),
+    optimizer=dict(type='AdamW', lr=5e-4 * 1024 / 256, weight_decay=0.04, fused=True),
     clip_grad=dict(max_norm=3.0),
+)
+model_wrapper_cfg = dict(  # of several processes
+    type='MMDistributedDataParallel',
+    broadcast_buffers=False,
+    gradient_as_bucket_view=True,  # one copy of the gradients instead of two
 )
 weight_decay_schedule = dict(  # 0.04 -> 0.4; what starts without decay keeps none
     type='ibot_mm.WarmupCosine',
@@ -42,6 +47,7 @@ default_hooks = dict(
     ),
     prototypes=dict(type='ibot_mm.FreezePrototypesHook', epochs=1),
     teacher=dict(type='ibot_mm.TeacherUpdateHook', momentum=0.996, final_momentum=1.0),
+    deferred_log=dict(type='ibot_mm.DeferredLogHook'),
     skipped_images=dict(type='ibot_mm.SkippedImagesHook'),
     finite_loss=dict(type='ibot_mm.FiniteLossHook'),
     training_log=dict(type='ibot_mm.TrainingLogHook'),

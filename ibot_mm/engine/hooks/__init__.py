@@ -1,4 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+from .channel_check import ChannelCheckHook
+from .deferred_log import DeferredLogHook
 from .finite_loss import FiniteLossHook
 from .progress_bar import ProgressBarHook
 from .prototypes import FreezePrototypesHook
@@ -9,6 +11,8 @@ from .training_log import TrainingLogHook
 from .training_seed import TrainingSeedHook
 
 __all__ = [
+    'ChannelCheckHook',
+    'DeferredLogHook',
     'TrainingSeedHook',
     'FiniteLossHook',
     'FreezePrototypesHook',

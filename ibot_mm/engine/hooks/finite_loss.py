@@ -1,25 +1,33 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Stop at the first loss that is not finite."""
+"""Stop at a loss that is not finite."""
 
-import math
-
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
 from ibot_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Ends the training at the iteration whose loss is not finite, before anything is saved.
+    """Ends the training after a loss that is not finite, before anything is saved.
 
-    It runs ahead of the checkpoint hook, so that the last checkpoint on disk is a good one.
+    Reading a loss waits for the GPU. So losses are read together, every ``interval`` iterations,
+    after each epoch, and before each checkpoint, so that the last one on disk is a good one.
+
+    Args:
+        interval (int): Iterations between checks; 1 stops at once. Defaults to 50.
 
     Raises:
-        FloatingPointError: After such an iteration, with its number, the losses and the way on.
+        FloatingPointError: With the number of the first such iteration, its losses and the way on.
     """
 
     priority = 'VERY_HIGH'
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+        self._unread: list[tuple[str, dict[str, Tensor]]] = []
 
     def after_train_iter(
         self,
@@ -28,10 +36,31 @@ class FiniteLossHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Check this iteration's total loss."""
-        if outputs is None or math.isfinite(outputs['loss'].item()):
+        """Keep this iteration's losses, and check if it is time."""
+        if outputs is None:
             return
-        values = ', '.join(f'{name} {value.item():g}' for name, value in outputs.items())
+        place = f'iteration {runner.iter} (epoch {runner.epoch}, batch {batch_idx})'
+        self._unread.append((place, {name: loss.detach() for name, loss in outputs.items()}))
+        if len(self._unread) >= self.interval:
+            self._check(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Check the last iterations of the epoch."""
+        self._check(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check all iterations that the checkpoint comes from."""
+        self._check(runner)
+
+    def _check(self, runner: Runner) -> None:
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        finite = torch.stack([losses['loss'] for _, losses in unread]).isfinite().tolist()
+        if all(finite):
+            return
+        place, losses = unread[finite.index(False)]
+        values = ', '.join(f'{name} {value.item():g}' for name, value in losses.items())
         last = runner.message_hub.runtime_info.get('last_ckpt', None)
         resume = (
             f'The last checkpoint, {last}, is from before it: resume there'
@@ -39,7 +68,6 @@ class FiniteLossHook(Hook):
             else 'No checkpoint was saved yet: start again'
         )
         raise FloatingPointError(
-            f'The loss is not finite at iteration {runner.iter} (epoch {runner.epoch}, batch '
-            f'{batch_idx}): {values}. {resume} with a lower learning rate, a smaller '
-            'clip_grad.max_norm, a longer warm-up, or bf16 / float32 instead of fp16.'
+            f'The loss is not finite at {place}: {values}. {resume} with a lower learning rate, a '
+            'smaller clip_grad.max_norm, a longer warm-up, or bf16 / float32 instead of fp16.'
         )

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from mmcv.cnn.bricks.drop import DropPath
 from mmengine.model import initialize
 from mmengine.model.weight_init import constant_init, trunc_normal_, trunc_normal_init
 from mmpretrain.models import VisionTransformer
@@ -98,6 +99,9 @@ class MaskedVisionTransformer(VisionTransformer):
             patch_cfg=patch_cfg,
             **kwargs,
         )
+        for module in self.modules():
+            if isinstance(module, DropPath):  # numpy's numbers would split a compiled graph
+                module.drop_prob = float(module.drop_prob)
         self.rotary = rotary
         if rotary:
             self.pos_embed = None

@@ -1,0 +1,83 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""No part of a step waits for the GPU: on tensors that claim to be there but have no values."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ibot_mm.engine import FiniteLossHook, PerParameterClipOptimWrapper
+from ibot_mm.engine.hooks.deferred_log import DeferredMessageHub
+from ibot_mm.models import IBOT
+
+SHAPES = dict(
+    global_crops=(4, 2, 3, 32, 32),
+    local_crops=(4, 3, 3, 16, 16),
+    masks=(4, 2, 4, 4),
+    masked_patches=(20,),
+)
+DTYPES = dict(masks=torch.bool, masked_patches=torch.long)
+
+
+@pytest.fixture
+def model():
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    return IBOT(
+        backbone=dict(type='ibot_mm.MaskedVisionTransformer', arch=arch, img_size=32, patch_size=8),
+        neck=dict(type='ibot_mm.IBOTNeck', in_channels=16, num_prototypes=20),
+        head=dict(type='ibot_mm.IBOTHead', num_prototypes=20),
+    )
+
+
+@pytest.fixture
+def gpu():
+    """Under it, whatever needs a value of a tensor, or a shape that depends on one, raises."""
+    with FakeTensorMode() as mode:
+        yield mode
+
+
+def on_gpu(tensor):
+    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device='cuda')
+    return fake.requires_grad_(tensor.requires_grad)
+
+
+def inputs(*names):
+    return {
+        name: torch.empty(SHAPES[name], dtype=DTYPES.get(name, torch.float32), device='cuda')
+        for name in names
+    }
+
+
+def test_losses(model, gpu):
+    state = {name: on_gpu(t) for name, t in (*model.named_parameters(), *model.named_buffers())}
+    with sdpa_kernel(SDPBackend.MATH):  # the others ask the GPU what it can do
+        losses = functional_call(model, state, (inputs(*SHAPES),), dict(mode='loss'))
+        assert all(loss.is_cuda and loss.shape == () for loss in losses.values())
+        # What the preprocessor spares, so that this test can fail:
+        with pytest.raises(DynamicOutputShapeException):
+            functional_call(model, state, (inputs('global_crops', 'masks'),), dict(mode='loss'))
+
+
+def test_clipping_optimiser_and_teacher(model, gpu):
+    optimised = [on_gpu(p) for p in model.parameters() if p.requires_grad]
+    for parameter in optimised:
+        parameter.grad = torch.empty_like(parameter)
+    hub = MessageHub.get_instance('no_waiting')
+    DeferredMessageHub.take_over(hub)
+    optimizer = torch.optim.AdamW(optimised, fused=True)
+    optim_wrapper = PerParameterClipOptimWrapper(optimizer=optimizer, clip_grad=dict(max_norm=1.0))
+    optim_wrapper.message_hub = hub
+    optim_wrapper.step()
+    assert hub._waiting['train/grad_norm'][0][0].is_cuda
+    torch._foreach_lerp_([p.detach() for p in optimised], [p.grad for p in optimised], 0.1)
+
+
+def test_check_of_the_losses(gpu):
+    hook = FiniteLossHook(interval=3)
+    runner = SimpleNamespace(iter=0, epoch=0)
+    for _ in range(2):
+        hook.after_train_iter(runner, 0, outputs=dict(loss=torch.empty((), device='cuda')))

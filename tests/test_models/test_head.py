@@ -1,0 +1,54 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+import pytest
+import torch
+
+from ibot_mm.models import IBOTHead
+
+
+def logits(views=4, images=3, patches=5, num_prototypes=6, num_patch_prototypes=6):
+    torch.manual_seed(0)
+    return dict(
+        student_cls=torch.randn(views, images, num_prototypes),
+        student_patch=torch.randn(patches, num_patch_prototypes),
+        teacher_cls=torch.randn(2, images, num_prototypes),
+        teacher_patch=torch.randn(patches, num_patch_prototypes),
+        teacher_patch_mean=torch.randn(num_patch_prototypes),
+        patch_weights=torch.rand(patches),
+    )
+
+
+def test_centres_move_after_the_loss():
+    head, given = IBOTHead(6, center_momentum=0.9, patch_center_momentum=0.5), logits()
+    first, second = head.loss(**given), head.loss(**given)
+    assert first['loss_cls'] != second['loss_cls'] and first['loss_patch'] != second['loss_patch']
+    expected = given['teacher_cls'].mean(dim=(0, 1)) * (1 - 0.9**2)
+    torch.testing.assert_close(head.cls_center, expected)
+    torch.testing.assert_close(head.patch_center, given['teacher_patch_mean'] * 0.75)
+
+
+def test_weights_and_temperatures():
+    plain, weighted = IBOTHead(6), IBOTHead(6, cls_weight=2.0, patch_weight=3.0)
+    one, other = plain.loss(**logits()), weighted.loss(**logits())
+    torch.testing.assert_close(other['loss_cls'], 2 * one['loss_cls'])
+    torch.testing.assert_close(other['loss_patch'], 3 * one['loss_patch'])
+    weighted.set_temperatures(0.04, 0.07)
+    sharper = IBOTHead(6, cls_weight=2.0, patch_weight=3.0).loss(**logits())
+    softer = weighted.loss(**logits())
+    assert softer['loss_patch'] != sharper['loss_patch']
+
+
+def test_statistics():
+    given = logits()
+    given['teacher_cls'][0, 0].fill_(0)
+    given['teacher_cls'][0, 0, 2] = 10.0
+    given['student_cls'][1] = given['teacher_cls'][0]
+    statistics = IBOTHead(6).loss(**given)
+    assert statistics['agreement'] == 1
+    targets = (given['teacher_cls'] / 0.04).softmax(dim=-1)
+    entropy = -torch.special.xlogy(targets, targets).sum(dim=-1).mean()
+    torch.testing.assert_close(statistics['teacher_entropy'], entropy)
+
+
+def test_one_view():
+    with pytest.raises(ValueError, match='needs two views'):
+        IBOTHead(6).loss(**logits(views=1))
