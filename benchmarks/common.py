@@ -75,8 +75,9 @@ def report(
     measured: dict[str, list[float]],
     settings: dict[str, Any],
     path: str | Path | None = None,
+    gain: str = 'times as fast',
 ) -> dict[str, Any]:
-    """Print a table: medians, spread, and how many times as fast as the published side.
+    """Print a table: medians, spread, and the published side's number over each.
 
     Args:
         title: Of the table.
@@ -84,13 +85,14 @@ def report(
         measured: As of :func:`alternate`.
         settings: What was measured.
         path: JSON file for the same figures, with machine and settings. Defaults to None.
+        gain: What to call that ratio. Defaults to 'times as fast'.
 
     Returns:
         What the file holds.
     """
     table = Table('', f'median ({unit})', 'lowest to highest', title=title)
     if PUBLISHED in measured:
-        table.add_column('times as fast (lowest to highest)')
+        table.add_column(f'{gain} (lowest to highest)')
     figures: dict[str, dict[str, Any]] = {}
     for name, values in measured.items():
         row = dict(median=statistics.median(values), lowest=min(values), highest=max(values))

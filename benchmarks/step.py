@@ -1,0 +1,135 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""A training step, here and in the published code.
+
+``python -m benchmarks.step --reference PATH`` measures what a loop does with a batch: forward,
+backward, clipping, freezing, optimiser, update of the teacher, log. On a GPU also peak memory.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.profiler import profile
+
+from benchmarks import common, workload
+from benchmarks.cost import Step
+from benchmarks.published_training import PublishedTraining
+from benchmarks.training import OurTraining
+from ibot_mm.models import MaskedVisionTransformer
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    common.add_arguments(parser)
+    workload.add_arguments(parser)
+    parser.add_argument(
+        '--images', metavar='FOLDER', help='train ours on these through its loader, not on noise'
+    )
+    parser.add_argument(
+        '--profile', action='store_true', help='also list the ten most expensive operations (ours)'
+    )
+    return parser.parse_args(arguments)
+
+
+def ceiling(dtype: torch.dtype, rounds: int = 10) -> float:
+    """Operations a second of a large matrix product, the best of some rounds."""
+    size = 8192 if workload.device() == 'cuda' else 2048
+    a = torch.randn(size, size, device=workload.device()).to(dtype)
+    best = float('inf')
+    for _ in range(rounds):
+        synchronise()
+        start = time.perf_counter()
+        a @ a
+        synchronise()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def synchronise() -> None:
+    """Wait for the GPU, if there is one."""
+    if workload.device() == 'cuda':
+        torch.cuda.synchronize()
+
+
+def step_of(args: argparse.Namespace) -> Step:
+    """Operations of a step by the cost model."""
+    arch = MaskedVisionTransformer.arch_zoo[args.arch]
+    return Step(
+        channels=arch['embed_dims'],
+        layers=arch['num_layers'],
+        global_size=args.global_size,
+        local_size=args.local_size,
+        local_crops=args.local_crops,
+        drop_path=0 if args.compile else args.drop_path,
+        prototypes=args.prototypes,
+    )
+
+
+def with_peak_memory(run: Callable[[], list[float]], peaks: list[float]) -> list[float]:
+    """Run, and on a GPU note the peak of allocated memory in GiB."""
+    if workload.device() != 'cuda':
+        return run()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    seconds = run()
+    peaks.append((torch.cuda.max_memory_allocated() - before) / 2**30)
+    return seconds
+
+
+def profile_step(ours: OurTraining) -> list[tuple[str, float, int]]:
+    """Print and return the ten most expensive operations: name, share of the time, calls."""
+    with warnings.catch_warnings(), profile() as recorded:
+        warnings.simplefilter('ignore')
+        ours.run()
+    key = 'self_device_time_total' if workload.device() == 'cuda' else 'self_cpu_time_total'
+    events = sorted(recorded.key_averages(), key=lambda event: getattr(event, key), reverse=True)
+    total = sum(getattr(event, key) for event in events)
+    rows = [(event.key, getattr(event, key) / total, event.count) for event in events[:10]]
+    for name, share, count in rows:
+        print(f'{share:6.1%}  {count:6d} calls  {name}')
+    wait, work = sum(ours.timer.waits), sum(ours.timer.seconds)
+    print(f'waiting for data: {wait / (wait + work):.1%} of the time')
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure and report."""
+    args = parse_args(arguments)
+    warnings.filterwarnings('ignore')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    work = workload.Workload(args)
+    ours = OurTraining(work, args.images)
+    runs = {common.OURS: ours.run}
+    if args.reference:
+        runs[common.PUBLISHED] = PublishedTraining(args.reference, work).run
+    peaks: dict[str, list[float]] = {name: [] for name in runs}
+    sides = {name: partial(with_peak_memory, run, peaks[name]) for name, run in runs.items()}
+    measured = common.alternate(sides, args.rounds)
+
+    settings = vars(args) | dict(device=workload.device())
+    gflop, top = step_of(args).ours() * args.batch_size / 1e9, ceiling(getattr(torch, args.dtype))
+    settings |= dict(gflop=gflop, ceiling_gflop_per_s=top / 1e9)
+    settings['waiting'] = sum(ours.timer.waits) / sum(ours.timer.waits + ours.timer.seconds)
+    for name, values in measured.items():
+        settings[f'images_per_s_{name}'] = args.batch_size / statistics.median(values)
+    settings |= {f'peak_gib_{name}': max(values) for name, values in peaks.items() if values}
+    rate = gflop * 1e9 / statistics.median(measured[common.OURS])
+    settings['utilisation'] = rate / top
+    if args.profile:
+        settings['profile'] = profile_step(ours)
+    result = common.report('Training step', 's', measured, settings, args.json)
+    for name in [key for key in settings if key.startswith(('images_per_s', 'peak_gib'))]:
+        print(f'{name}: {settings[name]:.2f}')
+    print(f'{rate / 1e9:.0f} GFLOP/s, {settings["utilisation"]:.0%} of a large matrix product')
+    return result
+
+
+if __name__ == '__main__':
+    main()
