@@ -58,8 +58,8 @@ def check_environment(minimum_versions: Mapping[str, str] = MINIMUM_VERSIONS) ->
         minimum_versions: Import names and the lowest versions that will do.
 
     Raises:
-        ImportError: If a package is missing or too old. The message names each one and says what
-            to install.
+        ImportError: If a package is missing or too old, or transformers too new for mmpretrain. The
+            message names each one and says what to install.
     """
     faults = []
     for package, minimum in minimum_versions.items():
@@ -68,6 +68,10 @@ def check_environment(minimum_versions: Mapping[str, str] = MINIMUM_VERSIONS) ->
             faults.append(f'{package} >= {minimum} is not installed')
         elif Version(version) < Version(minimum):
             faults.append(f'{package} {version} is older than {minimum}')
+    if _is_distribution('transformers') and Version(metadata.version('transformers')).major >= 5:
+        faults.append(
+            'mmpretrain cannot be imported beside transformers 5 (pip install "transformers<5")'
+        )
     if faults:
         raise ImportError(f'ibot_mm cannot work here: {", ".join(faults)}.\n{ADVICE}')
 

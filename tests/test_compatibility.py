@@ -58,6 +58,15 @@ def test_error_names_every_fault_and_the_way_out(fake_package):
     assert "pip install 'ibot-mm[openmmlab]'" in message
 
 
+def test_transformers_that_break_mmpretrain_are_named(tmp_path, monkeypatch):
+    (tmp_path / 'transformers-5.0.0.dist-info').mkdir()
+    metadata = 'Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.0\n'
+    (tmp_path / 'transformers-5.0.0.dist-info' / 'METADATA').write_text(metadata)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match='transformers<5'):
+        check_environment()
+
+
 def test_package_import_checks_the_environment(tmp_path):
     (tmp_path / 'mmcv').mkdir()
     (tmp_path / 'mmcv' / '__init__.py').touch()
@@ -73,7 +82,8 @@ def test_package_import_checks_the_environment(tmp_path):
 
 
 def test_no_mm_package_is_a_hard_requirement():
-    assert {r.name for r in requirements('runtime')} == {'numpy', 'packaging', 'safetensors', 'torch'}
+    names = {requirement.name for requirement in requirements('runtime')}
+    assert names == {'numpy', 'packaging', 'safetensors', 'torch'}
 
 
 @pytest.mark.parametrize('family, prefix', [('openmmlab', ''), ('onedl', 'onedl-')])
