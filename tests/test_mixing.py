@@ -13,6 +13,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.models import VisionTransformer
 
+from ibot_mm.functional.losses import patch_weights
+from ibot_mm.functional.selection import select_tokens
+from ibot_mm.models import IBOTHead, IBOTNeck
+from ibot_mm.functional.selection import select_tokens
 from ibot_mm.models import IBOTHead, IBOTNeck
 
 # Registry of mmengine's and a type of ours that lives in it.
@@ -166,7 +170,9 @@ def test_head_and_neck_on_a_stock_backbone():
     head = IBOTHead(num_prototypes=12)
     masks = torch.rand(4, 16) < 0.5
     tokens = backbone(torch.randn(4, 3, 32, 32))[-1]
-    student_cls, student_patch = neck.forward_selected(tokens, masks)
+    patches = masks.flatten().nonzero().flatten()
+    projections = neck.project(select_tokens(tokens, patches))
+    student_cls, student_patch = neck.logits(projections[:4], projections[4:])
     with torch.no_grad():
         teacher_cls, teacher_patch = neck(tokens)
     losses = head.loss(
@@ -175,7 +181,7 @@ def test_head_and_neck_on_a_stock_backbone():
         teacher_cls=teacher_cls.unflatten(0, (2, 2)),
         teacher_patch=teacher_patch[masks],
         teacher_patch_mean=teacher_patch.mean(dim=(0, 1)),
-        masks=masks,
+        patch_weights=patch_weights(masks, patches),
     )
     (losses['loss_cls'] + losses['loss_patch']).backward()
     assert backbone.cls_token.grad.abs().sum() > 0
