@@ -34,8 +34,9 @@ class IBOT(BaseSelfSupervisor):
             ``dict(backbone=dict(drop_path_rate=0., mask_token=False))``.
         evaluate (str): Network whose features validation and export read, 'teacher' or 'student'.
             Defaults to 'teacher'.
-        compile_backbone (bool): Whether to compile both backbones by ``torch.compile``.
-            Defaults to False.
+        compile_backbone (bool): Whether to compile both backbones by ``torch.compile``, once for
+            any number of masked patches. They then compute what drop path drops. For GPUs: on
+            a CPU it does not pay. Defaults to False.
         data_preprocessor (dict, optional): Defaults to ImageNet statistics by
             :class:`MultiCropPreprocessor`.
         init_cfg (dict | list, optional): Initialisation. Defaults to None.
@@ -115,7 +116,8 @@ class IBOT(BaseSelfSupervisor):
 
         Args:
             inputs: ``global_crops`` (B, G, 3, H, W), ``masks`` (B, G, H/p, W/p), True where
-                masked, and where there are any ``local_crops`` (B, L, 3, h, w).
+                masked, where there are any ``local_crops`` (B, L, 3, h, w), and at best
+                ``masked_patches``, see :func:`masked_patches`: to find them waits for a GPU.
             data_samples: Not used. Defaults to None.
 
         Returns:
@@ -126,7 +128,6 @@ class IBOT(BaseSelfSupervisor):
         num_global_crops, batch_size = global_crops.shape[:2]
         global_crops = global_crops.flatten(0, 1)  # (G * B, 3, H, W)
         masks = inputs['masks'].transpose(0, 1).flatten(0, 1)  # (G * B, H/p, W/p)
-        dtype = torch.promote_types(global_crops.dtype, torch.float32)
         patches = inputs.get('masked_patches')  # (M,)
         patches = masked_patches(inputs['masks']) if patches is None else patches
 
@@ -142,13 +143,14 @@ class IBOT(BaseSelfSupervisor):
             student_cls = torch.cat([student_cls, local_cls])
         student_cls, student_patch = self.neck.logits(student_cls, student_patch)
 
+        precision = torch.promote_types(global_crops.dtype, torch.float32)
         return self.head.loss(
             student_cls=student_cls.unflatten(0, (-1, batch_size)),
             student_patch=student_patch,
             teacher_cls=teacher_cls.unflatten(0, (num_global_crops, batch_size)),
             teacher_patch=teacher_patch,
             teacher_patch_mean=teacher_patch_mean,
-            patch_weights=patch_weights(masks.flatten(1), patches, dtype),
+            patch_weights=patch_weights(masks.flatten(1), patches, precision),
         )
 
     def _student_projections(

@@ -67,7 +67,6 @@ def test_no_patch(options):
 
 
 def test_bf16_logits_are_products_in_float32():
-    """Of bf16 projections; logits of 8 bits would be off ten times as much."""
     neck = build(num_prototypes=256).float()
     projections = neck.project(torch.randn(64, 16))
     with torch.autocast('cpu', torch.bfloat16):
