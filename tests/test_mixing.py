@@ -16,8 +16,6 @@ from mmpretrain.models import VisionTransformer
 from ibot_mm.functional.losses import patch_weights
 from ibot_mm.functional.selection import select_tokens
 from ibot_mm.models import IBOTHead, IBOTNeck
-from ibot_mm.functional.selection import select_tokens
-from ibot_mm.models import IBOTHead, IBOTNeck
 
 # Registry of mmengine's and a type of ours that lives in it.
 TYPES = {
