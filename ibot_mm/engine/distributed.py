@@ -1,6 +1,10 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Several processes on a machine without GPU."""
 
+import logging
+import os
+import sys
+
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
@@ -28,7 +32,18 @@ def prepare_cpu_processes(cfg: Config) -> None:
 
 
 def finish_processes() -> None:
-    """Leave the process group together: a process that exits early takes the others down."""
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
+    """Leave the process group together, as the last thing that a process does.
+
+    A process that exits early takes the others down. Processes without GPUs end here: threads of
+    gloo that outlive the group now and then abort an interpreter that shuts down in the usual way.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    without_gpu = dist.get_backend() == 'gloo'
+    dist.barrier()
+    dist.destroy_process_group()
+    if without_gpu:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
