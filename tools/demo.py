@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""The demo: make data, pre-train a small ViT, show what it has learned.
+"""The demo: pre-train a small ViT, show what it has learned, and let it help where labels are few.
 
 Runs the commands that a user would run, and shows each. What is finished is not done again.
 """
@@ -27,6 +27,14 @@ CONFIG = 'configs/pretrain/ibot_demo.py'
 DATA = Path('data/demo')
 WORK_DIR = Path('work_dirs/ibot_demo')
 MARGIN = 15.0  # points of top-1 by which the trained teacher must lead
+# Downstream configs, and what is measured: title -> metric.
+TRANSFER = {
+    'configs/det/mask_rcnn_windowed_vit_demo.py': {
+        'box AP': 'coco/bbox_mAP',
+        'mask AP': 'coco/segm_mAP',
+    },
+    'configs/seg/upernet_windowed_vit_demo.py': {'mIoU': 'mIoU'},
+}
 console = Console()
 
 
@@ -85,11 +93,8 @@ def test_pixels() -> float:
     return max((predictions[k][:, 0] == truth).float().mean().item() * 100 for k in ks)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--stop', choices=['pretrain'], help='stop after this stage')
-    parser.parse_args()
-
+def show_pretraining() -> None:
+    """Pre-train, and compare the teacher's features with an untrained network's and with pixels."""
     start = time.time()
     checkpoint = pretrain()
     minutes = (time.time() - start) / 60
@@ -111,6 +116,52 @@ def main() -> None:
     lead = trained - max(pixels, untrained)
     if lead < MARGIN:
         sys.exit(f'demo failed: the teacher leads by {lead:.1f} points, at least {MARGIN} expected')
+
+
+def compare(config: str, checkpoint: Path) -> dict[str, dict[str, float]]:
+    """Train a downstream config from the teacher and from random weights, and draw predictions."""
+    work_dir = checkpoint.parent / Path(config).stem
+    metrics = work_dir / 'metrics.json'
+    if not metrics.exists() or metrics.stat().st_mtime < checkpoint.stat().st_mtime:
+        run(
+            *('tools/analysis_tools/compare_initialisation.py', config),
+            *('--checkpoint', checkpoint, '--work-dir', work_dir),
+        )
+    columns = [
+        f'{name}={(work_dir / name / "last_checkpoint").read_text().strip()}'
+        for name in ('pretrained', 'scratch')
+    ]
+    picture = work_dir / 'predictions.png'
+    run('tools/analysis_tools/visualize_predictions.py', config, *columns, '--out', picture)
+    console.print(f'Predictions: {picture}')
+    return json.loads(metrics.read_text())
+
+
+def show_transfer() -> None:
+    """Fine-tune detector and segmentor on few labelled images, pre-trained beside scratch."""
+    start = time.time()
+    checkpoint = pretrain()
+    table = Table('', 'pre-trained', 'scratch', title='fine-tuned on few labelled images')
+    behind = []
+    for config, names in TRANSFER.items():
+        metrics = compare(config, checkpoint)
+        for title, name in names.items():
+            pretrained, scratch = (metrics[side][name] for side in ('pretrained', 'scratch'))
+            table.add_row(f'{Path(config).stem}: {title}', f'{pretrained:.3g}', f'{scratch:.3g}')
+            if pretrained <= scratch:
+                behind.append(title)
+    console.print()
+    console.print(table)
+    console.print(f'This stage took {(time.time() - start) / 60:.1f} minutes.')
+    if behind:
+        sys.exit(f'demo failed: the pre-trained weights are not ahead in {", ".join(behind)}')
+
+
+def main() -> None:
+    stages = dict(pretrain=show_pretraining, transfer=show_transfer)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('stage', choices=stages)
+    stages[parser.parse_args().stage]()
 
 
 if __name__ == '__main__':

@@ -9,9 +9,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(**_base_.demo_backbone, out_indices=[0, 1, 2, 3], frozen_stages=4),
-    decode_head=dict(
-        in_channels=[96, 96, 96, 96], channels=384, num_classes=11, loss_decode=_base_.balance
-    ),
+    decode_head=dict(in_channels=[96, 96, 96, 96], channels=384, num_classes=11),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
 optim_wrapper = dict(

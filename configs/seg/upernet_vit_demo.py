@@ -10,9 +10,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(**_base_.demo_backbone, out_indices=[0, 1, 2, 3]),
-    decode_head=dict(
-        in_channels=[96, 96, 96, 96], channels=64, num_classes=11, loss_decode=_base_.balance
-    ),
-    auxiliary_head=dict(in_channels=96, channels=64, num_classes=11, loss_decode=_base_.balance),
+    decode_head=dict(in_channels=[96, 96, 96, 96], channels=64, num_classes=11),
+    auxiliary_head=dict(in_channels=96, channels=64, num_classes=11),
     test_cfg=dict(_delete_=True, mode='whole'),
 )

@@ -148,19 +148,43 @@ def test_masks_come_back_exactly(where, crowd):
     np.testing.assert_array_equal(decode_mask(json.loads(json.dumps(segmentation)), (9, 12)), mask)
 
 
-def test_masks_are_where_digits_were_drawn(composers):
+# Strokes are lighter than what is around them by the least contrast, short of clipping; notes are
+# lighter than a scene's photograph.
+@pytest.mark.parametrize('kind, contrast', [('class', 35), ('scene', 25)])
+def test_masks_are_where_instances_were_drawn(composers, kind, contrast):
     for seed in range(5):
-        scene = composers['train'].compose_scene(draw(seed))
+        if kind == 'class':
+            scene = composers['train'].compose_class(seed, draw(seed))
+        else:
+            scene = composers['train'].compose_scene(draw(seed))
+        assert len(scene.instances) >= 2
         drawn = sum(instance.mask.astype(int) for instance in scene.instances)
         assert drawn.max() == 1
         np.testing.assert_array_equal(drawn == 1, scene.opacity >= 0.5)
-        # Strokes are lighter than what is around them by the least contrast, short of clipping.
         grey = scene.image.mean(2)
         for instance in scene.instances:
             around = cv2.dilate(instance.mask.astype(np.uint8), np.ones((9, 9))) > 0
             around &= scene.opacity == 0
             solid = instance.mask & (scene.opacity == 1)
-            assert grey[solid].mean() - grey[around].mean() > 35
+            assert grey[solid].mean() - grey[around].mean() > contrast
+
+
+def test_a_note_is_a_piece_of_a_classification_image():
+    composer = Composer(DemoSettings(hole_probability=0.0), 'train')
+    whole = composer.compose_class(7, draw(3)).image
+    note = composer._draw_note(7, draw(3))
+    found = cv2.matchTemplate(whole, note.image.astype(np.uint8), cv2.TM_SQDIFF)
+    assert found.min() < 1
+    height, width = note.paper.shape
+    assert 0.6 * height * width < note.paper.sum() < height * width  # it is turned
+    assert set(composer.digits.labels[np.isin(composer.digits.indices, note.sources)]) == {7}
+
+
+def test_a_punched_note_has_a_hole():
+    composer = Composer(DemoSettings(hole_probability=1.0), 'train')
+    mask = composer._draw_note(7, draw(3)).paper >= 0.5
+    outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
+    assert cv2.connectedComponents(outside, connectivity=4)[0] == 3  # paper, around it, the hole
 
 
 def test_ade_maps(root, composers):

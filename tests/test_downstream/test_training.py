@@ -64,8 +64,10 @@ class Weights(Hook):
     [
         'det/mask_rcnn_vit_demo',
         'det/mask_rcnn_vitdet_demo',
+        'det/mask_rcnn_windowed_vit_demo',
         'det/cascade_mask_rcnn_vit_demo',
         'seg/upernet_vit_demo',
+        'seg/upernet_windowed_vit_demo',
         'seg/linear_vit_demo',
     ],
 )

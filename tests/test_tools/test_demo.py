@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """The demo's own config and tools on a handful of its images (`make demo` is the whole)."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -48,3 +49,29 @@ def test_demo_at_small_size(tmp_path):
     call('tools/analysis_tools/plot_curves.py', work_dir, '--out', pictures[1])
     for picture in pictures:
         assert min(Image.open(picture).size) > 100
+
+
+@pytest.mark.parametrize(
+    'mask_ap, behind', [(0.2, None), (0.1, 'not ahead in mask AP'), (0.05, 'not ahead in mask AP')]
+)
+def test_transfer_fails_unless_ahead_in_every_metric(mask_ap, behind, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location('demo', TOP / 'tools/demo.py')
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    scratch = {'coco/bbox_mAP': 0.1, 'coco/segm_mAP': 0.1, 'mIoU': 10.0}
+    pretrained = {'coco/bbox_mAP': 0.2, 'coco/segm_mAP': mask_ap, 'mIoU': 20.0}
+    monkeypatch.setattr(demo, 'pretrain', lambda: Path('epoch_1.pth'))
+    monkeypatch.setattr(demo, 'compare', lambda *_: dict(pretrained=pretrained, scratch=scratch))
+    if behind:
+        with pytest.raises(SystemExit, match=behind):
+            demo.show_transfer()
+    else:
+        demo.show_transfer()
+    assert all(title in capsys.readouterr().out for title in ('box AP', 'mask AP', 'mIoU'))
+
+
+def test_make_refuses_an_unknown_stage():
+    result = subprocess.run(
+        ['make', 'run-demo', 'STOP=later'], cwd=TOP, capture_output=True, text=True
+    )
+    assert result.returncode and 'STOP=pretrain' in result.stderr

@@ -1,15 +1,19 @@
-# The demo data's scenes in ADE20K's format: digits of about 15 pixels in images of 128 x 160, each
-# digit a class, and one class for what is no digit.
+# The demo data's scenes in ADE20K's format: notes full of digits in images of 128 x 160, each digit a
+# class, and one class for what is no note.
 _base_ = ['mmseg::_base_/datasets/ade20k.py']
 
 data_root = 'data/demo/ade/'
 classes = (
     'zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'background'
 )  # fmt: skip
+palette = [
+    [31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], [148, 103, 189], [140, 86, 75],
+    [227, 119, 194], [240, 240, 80], [188, 189, 34], [23, 190, 207], [60, 60, 60]
+]  # fmt: skip
 demo_dataset = dict(
     type='BaseSegDataset',
     data_root=data_root,
-    metainfo=dict(classes=classes, palette=[[23 * i, 255 - 23 * i, 128] for i in range(11)]),
+    metainfo=dict(classes=classes, palette=palette),
     img_suffix='.jpg',
     seg_map_suffix='.png',
     reduce_zero_label=True,
@@ -44,5 +48,3 @@ tta_pipeline = [
         ],
     ),
 ]
-
-balance = dict(class_weight=[1.0] * 10 + [0.1])  # for losses: 95 % of the pixels are background

@@ -1,4 +1,4 @@
-# The demo data's scenes in COCO's format: digits of about 15 pixels in images of 128 x 160.
+# The demo data's scenes in COCO's format: notes full of digits in images of 128 x 160.
 _base_ = ['mmdet::_base_/datasets/coco_instance.py']
 
 data_root = 'data/demo/coco/'

@@ -1,30 +1,30 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Composing one image: handwritten digits scattered over a piece of a photograph."""
+"""Composing one image: handwritten digits on pieces of photographs, or notes full of digits."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from .draw import draw_background, draw_ink, draw_stroke_colour
+from .draw import draw_background, draw_ink, draw_paper, draw_piece, draw_stroke_colour
 from .settings import DemoSettings
 from .sources import load_digit_source, load_photographs
 
-# Opacity from which on a pixel belongs to a digit, and below which it is background.
+# Opacity from which on a pixel belongs to an instance, and below which it is background.
 SOLID, CLEAR = 0.5, 0.1
 
-# Places tried for a digit before the image counts as full.
+# Places tried for an instance before the image counts as full.
 ATTEMPTS = 50
 
 
 @dataclass
 class Instance:
-    """One annotated region of a scene: a digit, or a crowd of digits of one class.
+    """One annotated region: a digit of a classification image; a note of a scene, or a crowd.
 
     Args:
         label: The digit, 0 to 9.
-        mask: Pixels of the digit, bool (H, W).
-        crowd: Whether this is a crowd.
+        mask: Its pixels, bool (H, W).
+        crowd: Whether this is a crowd of notes.
         sources: Rows of ``sklearn.datasets.load_digits`` that were drawn.
     """
 
@@ -48,8 +48,8 @@ class Scene:
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        instances: The digits in it; their masks do not overlap.
-        opacity: How much of each pixel is ink, float32 (H, W) in 0..1.
+        instances: What is in it; their masks do not overlap.
+        opacity: How much of each pixel is ink, or paper, float32 (H, W) in 0..1.
     """
 
     image: np.ndarray
@@ -60,8 +60,8 @@ class Scene:
         """Class of each pixel.
 
         Args:
-            background: Value of pixels without ink.
-            ignored: Value of the soft borders of strokes, which are neither.
+            background: Value of pixels of no instance.
+            ignored: Value of soft borders, which are neither.
 
         Returns:
             uint8 (H, W): the digit where there is one, else one of the two values.
@@ -71,6 +71,21 @@ class Scene:
         for instance in self.instances:
             classes[instance.mask] = instance.label
         return classes
+
+
+@dataclass
+class Note:
+    """A piece of a classification image.
+
+    Args:
+        image: float64 (H, W, 3) RGB.
+        paper: How much of each pixel belongs to it, float32 (H, W) in 0..1.
+        sources: As of :class:`Instance`.
+    """
+
+    image: np.ndarray
+    paper: np.ndarray
+    sources: list[int]
 
 
 class Composer:
@@ -97,11 +112,23 @@ class Composer:
         Returns:
             A square scene of side ``image_size``.
         """
-        size = (self.settings.image_size, self.settings.image_size)
-        return self._compose(size, self.settings.digits, random, label)
+        settings = self.settings
+        size = (settings.image_size, settings.image_size)
+        canvas = draw_background(self.photographs, size, settings, random)
+        opacity = np.zeros(size, np.float32)
+        instances: list[Instance] = []
+        for _ in range(random.integers(settings.digits[0], settings.digits[1] + 1)):
+            ink, source = self._draw_digit(label, random)
+            place = _find_place(ink, opacity, random)
+            if place is None:
+                continue
+            behind = canvas[place][ink >= SOLID].mean(0)
+            colour = draw_stroke_colour(behind, settings, random)
+            instances.append(_put(canvas, opacity, place, colour, ink, label, False, [source]))
+        return _finish(canvas, opacity, instances)
 
     def compose_scene(self, random: np.random.Generator) -> Scene:
-        """Compose a detection or segmentation image: digits of several classes, and crowds.
+        """Compose a detection or segmentation image: notes of several classes, and crowds.
 
         Args:
             random: Source of all random draws.
@@ -109,57 +136,78 @@ class Composer:
         Returns:
             A scene of ``scene_size``.
         """
-        return self._compose(self.settings.scene_size, self.settings.scene_digits, random)
-
-    def _compose(
-        self,
-        size: tuple[int, int],
-        digits: tuple[int, int],
-        random: np.random.Generator,
-        label: int | None = None,
-    ) -> Scene:
-        """Compose one image; without ``label`` each region draws its own, and may be a crowd."""
-        pieces = 1 if label is None else self.settings.background_pieces
-        canvas = draw_background(self.photographs, size, pieces, self.settings, random)
+        settings = self.settings
+        size = settings.scene_size
+        grey, contrast = settings.scene_grey, settings.scene_contrast
+        canvas = draw_piece(self.photographs, size, grey, contrast, random)
         opacity = np.zeros(size, np.float32)
         instances: list[Instance] = []
-        for _ in range(random.integers(digits[0], digits[1] + 1)):
-            crowd = label is None and random.random() < self.settings.crowd_probability
-            digit = int(random.integers(10)) if label is None else label
-            ink, sources = self._draw_crowd(digit, random) if crowd else self._draw(digit, random)
-            place = _find_place(ink, opacity, random)
+        for _ in range(random.integers(settings.notes[0], settings.notes[1] + 1)):
+            label = int(random.integers(10))
+            crowd = random.random() < settings.crowd_probability
+            note = self._draw_crowd(label, random) if crowd else self._draw_note(label, random)
+            place = _find_place(note.paper, opacity, random)
             if place is None:
                 continue
-            solid = ink >= SOLID
-            behind = canvas[place][solid].mean(0)
-            colour = draw_stroke_colour(behind, self.settings, random)
-            canvas[place] += ink[..., None] * (colour - canvas[place])
-            opacity[place] += ink
-            mask = np.zeros(size, bool)
-            mask[place] = solid
-            instances.append(Instance(digit, mask, crowd, sources))
-        image = canvas.clip(0, 255).round().astype(np.uint8)
-        return Scene(image, instances, opacity)
+            instances.append(
+                _put(canvas, opacity, place, note.image, note.paper, label, crowd, note.sources)
+            )
+        return _finish(canvas, opacity, instances)
 
-    def _draw(self, label: int, random: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+    def _draw_digit(self, label: int, random: np.random.Generator) -> tuple[np.ndarray, int]:
         """Draw the ink of one digit; returns it with the row of its source."""
         row = random.choice(self.rows[label])
         height = random.uniform(*self.settings.digit_height) * self.settings.image_size
         angle = random.uniform(*self.settings.rotation)
         shear = random.uniform(*self.settings.shear)
         ink = draw_ink(self.digits.images[row], height, angle, shear)
-        return ink, [int(self.digits.indices[row])]
+        return ink, int(self.digits.indices[row])
 
-    def _draw_crowd(self, label: int, random: np.random.Generator) -> tuple[np.ndarray, list[int]]:
-        """Draw several digits of a class over each other; returns ink and rows of the sources."""
-        drawn = [self._draw(label, random) for _ in range(random.integers(3, 6))]
-        # Half as wide and high again as the largest digit: they cannot all have a place.
-        size = [int(1.5 * max(ink.shape[axis] for ink, _ in drawn)) for axis in (0, 1)]
-        crowd = np.zeros(size, np.float32)
-        for ink, _ in drawn:
-            place = _random_place(ink.shape, crowd.shape, random)
-            crowd[place] = np.maximum(crowd[place], ink)
-        return crowd, [source for _, sources in drawn for source in sources]
+    def _draw_note(self, label: int, random: np.random.Generator) -> Note:
+        """Cut a note out of a classification image."""
+        whole = self.compose_class(label, random)
+        height, width = (random.uniform(*self.settings.note_size, 2) * len(whole.image)).astype(int)
+        angle = random.uniform(*self.settings.rotation)
+        paper = draw_paper((height, width), angle, random.random() < self.settings.hole_probability)
+        place = _random_place(paper.shape, whole.opacity.shape, random)
+        seen = (i for i in whole.instances if (i.mask[place] & (paper > 0)).any())
+        sources = [source for instance in seen for source in instance.sources]
+        return Note(whole.image[place].astype(np.float64), paper, sources)
+
+    def _draw_crowd(self, label: int, random: np.random.Generator) -> Note:
+        """Draw several notes of a class over each other."""
+        notes = [self._draw_note(label, random) for _ in range(random.integers(3, 6))]
+        # Somewhat larger than the largest note: they cannot all have a place.
+        size = tuple(int(1.25 * max(note.paper.shape[axis] for note in notes)) for axis in (0, 1))
+        pile = Note(np.zeros((*size, 3)), np.zeros(size, np.float32), [])
+        for note in notes:
+            place = _random_place(note.paper.shape, size, random)
+            pile.image[place] += note.paper[..., None] * (note.image - pile.image[place])
+            pile.paper[place] = np.maximum(pile.paper[place], note.paper)
+            pile.sources += note.sources
+        return pile
+
+
+def _put(
+    canvas: np.ndarray,
+    opacity: np.ndarray,
+    place: tuple[slice, slice],
+    colour: np.ndarray,
+    cover: np.ndarray,
+    label: int,
+    crowd: bool,
+    sources: list[int],
+) -> Instance:
+    """Blend a colour, or an image, into a place of the canvas, as far as it covers the pixels."""
+    canvas[place] += cover[..., None] * (colour - canvas[place])
+    opacity[place] += cover
+    mask = np.zeros(opacity.shape, bool)
+    mask[place] = cover >= SOLID
+    return Instance(label, mask, crowd, sources)
+
+
+def _finish(canvas: np.ndarray, opacity: np.ndarray, instances: list[Instance]) -> Scene:
+    return Scene(canvas.clip(0, 255).round().astype(np.uint8), instances, opacity)
 
 
 def _random_place(
@@ -171,12 +219,12 @@ def _random_place(
 
 
 def _find_place(
-    ink: np.ndarray, opacity: np.ndarray, random: np.random.Generator
+    cover: np.ndarray, opacity: np.ndarray, random: np.random.Generator
 ) -> tuple[slice, slice] | None:
-    """Find a random place where the ink touches no other; None if there is hardly one."""
+    """Find a random place that touches nothing there; None if there is hardly one."""
     taken = cv2.dilate(opacity, np.ones((3, 3))) > 0
     for _ in range(ATTEMPTS):
-        place = _random_place(ink.shape, opacity.shape, random)
-        if not (taken[place] & (ink > 0)).any():
+        place = _random_place(cover.shape, opacity.shape, random)
+        if not (taken[place] & (cover > 0)).any():
             return place
     return None

@@ -17,16 +17,16 @@ BLEND = 0.12
 def draw_background(
     photographs: list[Photograph],
     size: tuple[int, int],
-    pieces: int,
     settings: DemoSettings,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """Draw a background: pieces of photographs that blend into each other.
+    """Draw the background of a classification image: pieces that blend into each other.
+
+    Each piece is around a random point, up to where another is nearer.
 
     Args:
         photographs: Regions to choose from.
         size: Height and width of the background.
-        pieces: Number of pieces; each is around a random point, up to where another is nearer.
         settings: Parameters of the demo data.
         random: Source of all random draws.
 
@@ -34,23 +34,38 @@ def draw_background(
         float64 (H, W, 3) RGB, within 0..255 up to the tails of the photographs' grey values.
     """
     rows, columns = np.mgrid[: size[0], : size[1]]
-    points = random.random((pieces, 2)) * size
+    points = random.random((settings.background_pieces, 2)) * size
     distance = np.stack([(rows - row) ** 2 + (columns - column) ** 2 for row, column in points])
     weights = np.exp((distance.min(0) - distance) / (BLEND * min(size)) ** 2)
     weights /= weights.sum(0)
     background = np.zeros((*size, 3))
     for weight in weights:
-        background += weight[..., None] * _draw_piece(photographs, size, settings, random)
+        grey, contrast = settings.background_grey, settings.background_contrast
+        piece = draw_piece(photographs, size, grey, contrast, random)
+        piece += random.normal(0, settings.background_tint, 3)
+        background += weight[..., None] * piece
     return background
 
 
-def _draw_piece(
+def draw_piece(
     photographs: list[Photograph],
     size: tuple[int, int],
-    settings: DemoSettings,
+    grey: tuple[float, float],
+    contrast: tuple[float, float],
     random: np.random.Generator,
 ) -> np.ndarray:
-    """Draw a random piece of a random photograph, dimmed: float64 (H, W, 3) RGB."""
+    """Draw a random piece of a random photograph.
+
+    Args:
+        photographs: Regions to choose from.
+        size: Height and width of the piece.
+        grey: Range of its mean grey value.
+        contrast: Range of the standard deviation of its grey values.
+        random: Source of all random draws.
+
+    Returns:
+        float64 (H, W, 3) RGB.
+    """
     photograph = photographs[random.integers(len(photographs))].image
     height, width = size
     # Between a piece of half and of twice the size, as far as the photograph reaches.
@@ -69,10 +84,9 @@ def _draw_piece(
     # Mean and contrast are drawn anew, and dark enough for strokes to be lighter.
     piece -= piece.mean((0, 1))
     # At least a few grey levels, or an even piece of sky would be amplified to noise.
-    contrast = max(float((piece @ GREY_WEIGHTS).std()), 4.0)
-    piece *= random.uniform(*settings.background_contrast) / contrast
-    piece += random.uniform(*settings.background_grey)
-    return piece + random.normal(0, settings.background_tint, 3)
+    deviation = max(float((piece @ GREY_WEIGHTS).std()), 4.0)
+    piece *= random.uniform(*contrast) / deviation
+    return piece + random.uniform(*grey)
 
 
 def draw_ink(digit: np.ndarray, height: float, angle: float, shear: float) -> np.ndarray:
@@ -100,6 +114,29 @@ def draw_ink(digit: np.ndarray, height: float, angle: float, shear: float) -> np
     ink = ((ink - 0.25) / 0.4).clip(0, 1)
     y, x = np.nonzero(ink)
     return ink[y.min() : y.max() + 1, x.min() : x.max() + 1]
+
+
+def draw_paper(size: tuple[int, int], angle: float, hole: bool) -> np.ndarray:
+    """Draw the shape of a note.
+
+    Args:
+        size: Height and width of the paper in pixels, before rotation.
+        angle: Rotation in degrees, clockwise.
+        hole: Whether it is punched.
+
+    Returns:
+        How much of each pixel is paper, float32 (H, W) in 0..1, as large as the note.
+    """
+    height, width = size
+    paper = np.ones((height, width), np.float32)
+    if hole:
+        cv2.circle(paper, (width // 2, height // 5), height // 8, 0, thickness=-1)
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -angle, 1.0)
+    side = height + width
+    matrix[:, 2] += (side - width) / 2, (side - height) / 2
+    paper = cv2.warpAffine(paper, matrix, (side, side), flags=cv2.INTER_LINEAR)
+    y, x = np.nonzero(paper)
+    return paper[y.min() : y.max() + 1, x.min() : x.max() + 1]
 
 
 def draw_stroke_colour(

@@ -22,29 +22,34 @@ class DemoSettings:
             segmentation set.
         num_scenes_val: The same for validation.
         image_size: Side of the square classification images in pixels.
-        scene_scale: Height and width of detection and segmentation images, as multiples of
-            ``image_size``.
+        scene_scale: Height and width of detection and segmentation images, called scenes, as
+            multiples of ``image_size``.
         digits: Number of digits in a classification image, fewer where there is no room: about a
             dozen. An 8 has more ink than a 7, so the share of the image that is ink says something
             about the label; it is the only such cue besides the shapes.
-        scene_digits: Number of digits and crowds in a detection or segmentation image, fewer
-            where there is no room.
+        notes: Number of notes and crowds in a scene, fewer where there is no room. A note is a
+            piece cut out of a classification image: to tell its class, digits must be read, which
+            is what pre-training can teach.
+        note_size: Sides of a note before rotation, as fractions of ``image_size``.
         digit_height: Height of a digit before rotation as a fraction of ``image_size``, in scenes
             too: digits have the same size in all three sets.
-        rotation: Rotation of a digit in degrees.
+        rotation: Rotation of a digit, and of a note, in degrees.
         shear: Horizontal shear of a digit, as a fraction of its height.
         background_pieces: Number of pieces of photographs that make up the background of a
             classification image, so that two crops of it share the digit and not the background;
             with a single one, self-supervised training learns to tell backgrounds apart instead.
-            A detection or segmentation image has one photograph.
+            A scene has one photograph.
         background_grey: Mean grey value of a piece.
         background_tint: Standard deviation of the colour cast that is added to the mean.
         background_contrast: Standard deviation of the grey values of a piece.
+        scene_grey: Mean grey value of a scene's photograph: it is darker than the notes.
+        scene_contrast: Standard deviation of its grey values.
         stroke_contrast: By how much a digit is lighter than the background behind it, drawn for
             each digit.
         stroke_colour: Standard deviation of the colour of a digit around its grey value.
-        crowd_probability: Chance that a crowd takes the place of a digit in a scene: several digits
-            of one class over each other, annotated as one region (``iscrowd=1`` of COCO).
+        hole_probability: Chance that a note is punched. The hole is not part of it.
+        crowd_probability: Chance that a crowd takes the place of a note: several notes of one class
+            over each other, annotated as one region (``iscrowd=1`` of COCO).
         jpeg_quality: Quality of the JPEG files.
 
     Raises:
@@ -54,12 +59,13 @@ class DemoSettings:
     seed: int = 0
     num_train: int = 3000
     num_val: int = 1000
-    num_scenes_train: int = 400
+    num_scenes_train: int = 100
     num_scenes_val: int = 100
     image_size: int = 64
     scene_scale: tuple[float, float] = (2, 2.5)
     digits: tuple[int, int] = (16, 18)
-    scene_digits: tuple[int, int] = (5, 20)
+    notes: tuple[int, int] = (2, 6)
+    note_size: tuple[float, float] = (0.65, 0.8)
     digit_height: tuple[float, float] = (0.2, 0.265)
     rotation: tuple[float, float] = (-12, 12)
     shear: tuple[float, float] = (-0.1, 0.1)
@@ -67,8 +73,11 @@ class DemoSettings:
     background_grey: tuple[float, float] = (95, 105)
     background_tint: float = 2
     background_contrast: tuple[float, float] = (3, 5)
+    scene_grey: tuple[float, float] = (60, 85)
+    scene_contrast: tuple[float, float] = (4, 10)
     stroke_contrast: tuple[float, float] = (95, 105)
     stroke_colour: float = 3
+    hole_probability: float = 0.2
     crowd_probability: float = 0.04
     jpeg_quality: int = 95
 
