@@ -30,10 +30,10 @@ MARGIN = 15.0  # points of top-1 by which the trained teacher must lead
 # Downstream configs, and what is measured: title -> metric.
 TRANSFER = {
     'configs/det/mask_rcnn_windowed_vit_demo.py': {
-        'box AP': 'coco/bbox_mAP',
-        'mask AP': 'coco/segm_mAP',
+        'Mask R-CNN, box AP': 'coco/bbox_mAP',
+        'Mask R-CNN, mask AP': 'coco/segm_mAP',
     },
-    'configs/seg/upernet_windowed_vit_demo.py': {'mIoU': 'mIoU'},
+    'configs/seg/upernet_windowed_vit_demo.py': {'UperNet, mIoU': 'mIoU'},
 }
 console = Console()
 
@@ -147,7 +147,7 @@ def show_transfer() -> None:
         metrics = compare(config, checkpoint)
         for title, name in names.items():
             pretrained, scratch = (metrics[side][name] for side in ('pretrained', 'scratch'))
-            table.add_row(f'{Path(config).stem}: {title}', f'{pretrained:.3g}', f'{scratch:.3g}')
+            table.add_row(title, f'[bold]{pretrained:.3g}[/bold]', f'{scratch:.3g}')
             if pretrained <= scratch:
                 behind.append(title)
     console.print()
