@@ -20,6 +20,8 @@ from ibot_mm.functional.selection import token_rows
 from ibot_mm.registry import MODELS
 
 from .attention import attend, forward_layer, forward_rows
+from .layer_numbers import check_frozen_stages, resolve_indices
+from .patches import check_size, hide_patches
 
 
 def _arch(embed_dims: int, num_layers: int, num_heads: int) -> dict:
@@ -95,7 +97,7 @@ class MaskedVisionTransformer(VisionTransformer):
         super().__init__(
             arch=arch,
             out_type=out_type,
-            out_indices=self._resolve_indices('out_indices', out_indices, num_layers),
+            out_indices=resolve_indices('out_indices', out_indices, num_layers),
             patch_cfg=patch_cfg,
             **kwargs,
         )
@@ -109,12 +111,7 @@ class MaskedVisionTransformer(VisionTransformer):
         self.register_tokens = self._token(num_registers) if num_registers else None
         self.mask_token = self._token(1) if mask_token else None
         self.checkpoint_activations = checkpoint_activations
-        if not -1 <= frozen_stages <= num_layers:
-            raise ValueError(
-                f'frozen_stages must be between -1 (nothing) and {num_layers} (all layers), got '
-                f'{frozen_stages}.'
-            )
-        self.frozen_stages = frozen_stages
+        self.frozen_stages = check_frozen_stages(frozen_stages, num_layers)
         self._freeze_stages()
 
     def _token(self, number: int) -> nn.Parameter:
@@ -132,19 +129,6 @@ class MaskedVisionTransformer(VisionTransformer):
         if missing:
             raise ValueError(f'The arch of {cls.__name__} lacks {sorted(missing)}: got {arch}.')
         return settings
-
-    @staticmethod
-    def _resolve_indices(key: str, indices: Sequence[int] | int, num_layers: int) -> list[int]:
-        """Indices of layers as a list of our own, counted from the first layer."""
-        given = [indices] if isinstance(indices, int) else list(indices)
-        resolved = [index + num_layers if index < 0 else index for index in given]
-        outside = not all(0 <= index < num_layers for index in resolved)
-        if outside or not resolved or resolved != sorted(set(resolved)):
-            raise ValueError(
-                f'{key}={given} of a network with {num_layers} layers: give different layers in '
-                f'increasing order, from 0 to {num_layers - 1} or from -{num_layers} to -1.'
-            )
-        return resolved
 
     def init_weights(self) -> None:
         """Initialise as published; ``init_cfg`` has the last word."""
@@ -237,15 +221,10 @@ class MaskedVisionTransformer(VisionTransformer):
 
     def _embed(self, images: Tensor, masks: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
         """Input of the first layer (B, T, D), the last H/p * W/p of T being patches, and grid."""
-        patch = self.patch_embed.projection.kernel_size
-        if images.shape[-2] < patch[0] or images.shape[-1] < patch[1]:
-            raise ValueError(
-                f'Images of {tuple(images.shape[-2:])} pixels are smaller than one patch of '
-                f'{tuple(patch)}: check the resizing and cropping of the data.'
-            )
+        check_size(images, self.patch_embed.projection.kernel_size)
         tokens, grid = self.patch_embed(images)  # (B, N, D), (H/p, W/p)
         if masks is not None:
-            tokens = self._mask(tokens, masks, grid)
+            tokens = hide_patches(tokens, masks, self.mask_token, grid)
         if self.cls_token is not None:
             tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         if self.pos_embed is not None:
@@ -277,16 +256,6 @@ class MaskedVisionTransformer(VisionTransformer):
 
     def _normalise(self, index: int, tokens: Tensor) -> Tensor:
         return self.ln1(tokens) if self.final_norm and index == self.num_layers - 1 else tokens
-
-    def _mask(self, tokens: Tensor, masks: Tensor, grid: tuple[int, int]) -> Tensor:
-        if self.mask_token is None:
-            raise ValueError('Masks were given to a backbone built with mask_token=False.')
-        if tuple(masks.shape[1:]) != tuple(grid):
-            raise ValueError(
-                f'Masks of {tuple(masks.shape[1:])} patches do not fit the grid {tuple(grid)} of '
-                'the images: the patch_size of DrawMasks and of the backbone must be equal.'
-            )
-        return torch.where(masks.flatten(1)[..., None], self.mask_token.to(tokens.dtype), tokens)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise decay, and the number of depths.

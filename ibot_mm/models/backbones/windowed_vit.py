@@ -10,6 +10,7 @@ from torch import Tensor
 from ibot_mm.registry import MODELS
 
 from .attention import attend_in_windows, forward_layer
+from .layer_numbers import resolve_indices
 from .vit import MaskedVisionTransformer
 
 
@@ -75,9 +76,7 @@ class WindowedVisionTransformer(MaskedVisionTransformer):
             ends = {quarter * self.num_layers // 4 for quarter in (1, 2, 3, 4)} - {0}
             global_indices = [end - 1 for end in sorted(ends)]
         self.window_size = window_size
-        self.global_indices = self._resolve_indices(
-            'global_indices', global_indices, self.num_layers
-        )
+        self.global_indices = resolve_indices('global_indices', global_indices, self.num_layers)
         self.out_channels = [self.embed_dims] * len(self.out_indices)
 
     def _forward_layer(
