@@ -2,6 +2,7 @@
 from .backbones import (
     MaskedSwinTransformer,
     MaskedVisionTransformer,
+    TimmVisionTransformer,
     ViTPyramid,
     WindowedVisionTransformer,
 )
@@ -24,6 +25,7 @@ __all__ = [
     'MultiCropPreprocessor',
     'SimplePyramid',
     'SyncBatchNorm',
+    'TimmVisionTransformer',
     'ViTPyramid',
     'WindowedVisionTransformer',
 ]

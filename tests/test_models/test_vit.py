@@ -122,53 +122,12 @@ VARIANTS = {
 variants = pytest.mark.parametrize('variant', VARIANTS.values(), ids=VARIANTS)
 
 
-@variants
-@pytest.mark.parametrize('size', [(32, 32), (48, 16)], ids=str)
-def test_masked_patches_do_not_reach_the_output(size, variant):
-    model = build(**variant).eval()
-    images = torch.randn(2, 3, *size)
-    masks = torch.zeros(2, size[0] // 8, size[1] // 8, dtype=torch.bool)
-    masks[0, 1:3, 0] = True
-    hidden = masks.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
-    changed = torch.where(hidden, torch.randn_like(images), images)
-    assert torch.equal(model(images, masks)[-1], model(changed, masks)[-1])
-    assert not torch.allclose(model(images)[-1][0], model(images, masks)[-1][0])
-    assert torch.equal(model(images)[-1][1], model(images, masks)[-1][1])
-
-
-def test_mask_token_has_a_gradient_even_when_nothing_is_masked():
-    model = build()
-    model(torch.randn(2, 3, 32, 32), torch.zeros(2, 4, 4, dtype=torch.bool))[-1].sum().backward()
-    assert torch.equal(model.mask_token.grad, torch.zeros_like(model.mask_token))
-
-
-@variants
-def test_activation_checkpointing_changes_memory_only(variant):
-    """Two sizes in one backward pass: each recomputation must use its own grid."""
-    images, masks = torch.randn(2, 3, 32, 32), torch.rand(2, 4, 4) < 0.4
-    gradients = []
-    for checkpoint_activations in (False, True):
-        model = build(
-            checkpoint_activations=checkpoint_activations, drop_path_rate=0.3, **variant
-        ).train()
-        torch.manual_seed(1)
-        loss = model(images, masks)[-1].square().mean()
-        (loss + model(images[:, :, :16, :24])[-1].square().mean()).backward()
-        gradients.append([p.grad for p in model.parameters()])
-    torch.testing.assert_close(gradients[0], gradients[1])
-
-
 def test_initialisation_is_truncated_normal():
     model = build(arch='tiny', img_size=224, patch_size=16, num_registers=40)
     names = ('layers.3.attn.qkv.weight', 'layers.0.ffn.layers.1.weight', 'pos_embed')
     for name in (*names, 'register_tokens'):
         assert model.get_parameter(name).std().item() == pytest.approx(0.02, rel=0.05), name
     assert not model.layers[3].attn.qkv.bias.any() and not model.mask_token.any()
-
-
-def test_train_returns_the_module():
-    model = build()
-    assert model.eval() is model and not model.training
 
 
 @pytest.mark.parametrize('out_type', ['cls_token', 'featmap', 'avg_featmap'])
@@ -258,22 +217,6 @@ def test_frozen_stages_stay_frozen(frozen_stages, frozen):
     assert not model.eval().layers[2].training
 
 
-def test_layer_depth():
-    model = build(num_registers=1, pre_norm=True)
-    depths = {
-        name: model.get_layer_depth(f'backbone.{name}', 'backbone.')
-        for name, _ in model.named_parameters()
-    }
-    assert {last for _, last in depths.values()} == {5}
-    for name, (depth, _) in depths.items():
-        if name.startswith('layers.'):
-            assert depth == int(name.split('.')[1]) + 1
-        else:
-            assert depth == (4 if name.startswith('ln1.') else 0), name
-    for name in ('neck.mask_token', 'neck.pre_norm.weight', 'head.layers.0.weight'):
-        assert model.get_layer_depth(name, 'backbone.') == (4, 5)
-
-
 @pytest.mark.parametrize(
     'kwargs, message',
     [
@@ -303,11 +246,3 @@ def test_heads_that_cannot_be_rotated():
 def test_images_smaller_than_a_patch(size, patch_cfg):
     with pytest.raises(ValueError, match=r'pixels are smaller than one patch of \(8, 8\)'):
         build(patch_cfg=patch_cfg)(torch.randn(1, 3, *size))
-
-
-def test_masks_that_do_not_fit():
-    images = torch.randn(1, 3, 32, 32)
-    with pytest.raises(ValueError, match=r'\(2, 2\) patches do not fit the grid \(4, 4\)'):
-        build()(images, torch.zeros(1, 2, 2, dtype=torch.bool))
-    with pytest.raises(ValueError, match='mask_token=False'):
-        build(mask_token=False)(images, torch.zeros(1, 4, 4, dtype=torch.bool))

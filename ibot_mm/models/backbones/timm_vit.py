@@ -1,0 +1,222 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Any plain Vision Transformer of timm, with a mask token."""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ibot_mm.registry import MODELS
+
+from .create_timm import create_timm_vit
+from .layer_numbers import check_frozen_stages, resolve_indices
+from .patches import check_size, hide_patches
+
+OUT_TYPES = ('raw', 'featmap', 'cls_token')
+
+
+@MODELS.register_module()
+class TimmVisionTransformer(BaseModule):
+    """A Vision Transformer of timm as iBOT trains it.
+
+    The network is timm's own, run by its ``forward_intermediates``: with no masks, tokens are
+    those of its ``forward_features``. Masked patches are replaced where they leave timm's patch
+    embedding, before a position is added. A learned position embedding is resized by timm for
+    images of another size than ``img_size`` (bicubic with antialiasing), rotary ones are computed
+    for each size, and images are padded with zeros to a multiple of the patch. Families whose
+    positions have one size only, BEiT and those with relative position bias, take images of
+    ``img_size`` alone; their pre-training has no local crops, or ones of that size.
+
+    In the place of [CLS] stands the network's own, or, where it has none, what timm makes of the
+    patches for a classifier: their mean, or the output of an attention pooling. Registers and
+    DeiT's distillation token are left out.
+
+    Parameter names are ``timm_model.`` and timm's, so that a plain ``timm.create_model(model_name,
+    num_classes=0, **kwargs)`` takes them, without that prefix, by ``load_state_dict``. Weights
+    start as timm starts them.
+
+    Args:
+        model_name (str): As ``timm.create_model`` takes it, with a tag of weights or without. Of
+            these classes of timm: VisionTransformer (ViT, DeiT, DINOv2, SigLIP, ...), Eva (EVA02,
+            DINOv3, Perception Encoder, ...), Beit, VisionTransformerRelPos; docs/timm_families.md
+            has a table.
+        mask_token (bool): Whether to learn a mask token; the teacher has none. Defaults to True.
+        out_type (str): 'raw' for tokens, which the algorithm needs; 'featmap' for maps of the
+            patches; 'cls_token'. Defaults to 'raw'.
+        out_indices (Sequence[int] | int): Layers whose outputs are returned, in increasing order;
+            negative ones count from the end. Defaults to -1, the last layer.
+        final_norm (bool): Whether timm's final norm is applied to the last layer's output.
+            Defaults to True.
+        frozen_stages (int): 0 freezes the embedding (all tokens and positions included), n also
+            the first n layers, the number of layers everything. What is frozen stays in
+            evaluation mode. Defaults to -1, nothing.
+        checkpoint_activations (bool): Recompute each layer in the backward pass instead of
+            keeping its activations. Defaults to False.
+        init_cfg (dict | list, optional): Initialisation, such as
+            ``dict(type='ibot_mm.PretrainedViT', checkpoint=...)``. Defaults to None.
+        **kwargs: All else that ``timm.create_model`` takes: ``img_size``, ``patch_size``,
+            ``drop_path_rate``, ``pretrained``, ``embed_dim``, ...
+
+    Attributes:
+        timm_model (nn.Module): The network.
+        embed_dims (int): Channels D of a token.
+        num_layers (int): Number of layers.
+        out_channels (list[int]): Channels of the outputs, ``in_channels`` of a neck.
+
+    Raises:
+        ImportError: If timm is not installed.
+        ValueError: If timm has no such model, it cannot serve, or an option is out of range.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        mask_token: bool = True,
+        out_type: str = 'raw',
+        out_indices: Sequence[int] | int = -1,
+        final_norm: bool = True,
+        frozen_stages: int = -1,
+        checkpoint_activations: bool = False,
+        init_cfg: dict | list | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type must be one of {OUT_TYPES}, got {out_type!r}.')
+        self.timm_model = create_timm_vit(model_name, **kwargs)
+        self.timm_model.is_init = True  # else mmengine calls its init_weights, over what was loaded
+        self.timm_model.set_grad_checkpointing(checkpoint_activations)
+        self.timm_model.patch_embed.register_forward_hook(self._hide)
+        self._masks: Tensor | None = None  # what that hook hides, for the time of a forward
+        self.with_cls_token = self.timm_model.cls_token is not None
+        self._settle_pooling(model_name)
+        self.embed_dims = self.timm_model.embed_dim
+        self.num_layers = len(self.timm_model.blocks)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if mask_token else None
+        self.out_type = out_type
+        self.out_indices = resolve_indices('out_indices', out_indices, self.num_layers)
+        self.out_channels = [self.embed_dims] * len(self.out_indices)
+        self.final_norm = final_norm
+        self.frozen_stages = check_frozen_stages(frozen_stages, self.num_layers)
+        self._freeze_stages()
+
+    def _settle_pooling(self, model_name: str) -> None:
+        """No gradient for the pooling of timm if [CLS] is taken instead; tell of a missing norm."""
+        model = self.timm_model
+        if self.with_cls_token:
+            for name in ('fc_norm', 'attn_pool'):
+                part = getattr(model, name, None)
+                if part is not None:
+                    part.requires_grad_(False)
+        if isinstance(model.norm, nn.Identity) and not isinstance(model.fc_norm, nn.Identity):
+            print_log(
+                f'{model_name} of timm normalises only what it pools, so that its tokens have no '
+                'final norm. For one set fc_norm=False (use_fc_norm=False of Eva and Beit), here '
+                'and where timm loads the weights.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def train(self, mode: bool = True) -> 'TimmVisionTransformer':
+        """Set the mode, but of what is frozen, and return the module."""
+        super().train(mode)
+        self._freeze_stages()
+        return self
+
+    def _freeze_stages(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        for name, parameter in self.named_parameters():
+            if self._is_frozen(name):
+                parameter.requires_grad = False
+        for name, module in self.timm_model.named_modules(prefix='timm_model'):
+            if self._is_frozen(f'{name}.'):
+                module.training = False
+
+    def _is_frozen(self, name: str) -> bool:
+        return self.get_layer_depth(name)[0] <= self.frozen_stages or (
+            self.frozen_stages == self.num_layers
+        )
+
+    def forward(self, images: Tensor, masks: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Features of the layers in ``out_indices``.
+
+        Args:
+            images: Shape (B, 3, H, W).
+            masks: True where a patch is hidden from the network, shape (B, H/p, W/p).
+                Defaults to None, nothing hidden.
+
+        Returns:
+            One tensor for each of ``out_indices``: for 'raw' (B, 1 + H/p * W/p, D), [CLS] first;
+            for 'featmap' (B, D, H/p, W/p); for 'cls_token' (B, D).
+
+        Raises:
+            ValueError: If images are smaller than a patch or of a size that the network does not
+                take, or masks are given to a network without mask token or do not fit the grid.
+        """
+        model = self.timm_model
+        size = tuple(images.shape[-2:])
+        check_size(images, model.patch_embed.patch_size)
+        if model.patch_embed.strict_img_size and size != tuple(model.patch_embed.img_size):
+            raise ValueError(
+                f'{type(model).__name__} of timm takes images of {model.patch_embed.img_size} '
+                f'pixels only, got {size}: set img_size to the size of the images, and for '
+                'pre-training local_number=0 of MultiCrop.'
+            )
+        prefixed = model.num_prefix_tokens > 0
+        self._masks = masks
+        last, layers = model.forward_intermediates(
+            images,
+            indices=self.out_indices,
+            return_prefix_tokens=prefixed,
+            stop_early=True,
+            output_fmt='NLC',
+        )
+        self._masks = None
+        if prefixed:
+            layers = [torch.cat([prefix, patches], dim=1) for patches, prefix in layers]
+        if self.final_norm and self.out_indices[-1] == self.num_layers - 1:
+            layers[-1] = last
+        grid = model.patch_embed.dynamic_feat_size(size)
+        return tuple(self._output(tokens, grid) for tokens in layers)
+
+    def _hide(self, module: Any, inputs: tuple[Tensor], patches: Tensor) -> Tensor | None:
+        """Of patches (B, H/p, W/p, D) or (B, H/p * W/p, D), after timm's embedding of them."""
+        if self._masks is None:
+            return None
+        grid = module.dynamic_feat_size(inputs[0].shape[-2:])
+        hidden = hide_patches(patches.flatten(1, -2), self._masks, self.mask_token, grid)
+        return hidden.view_as(patches)
+
+    def _output(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens of a layer, shape (B, T, D), in the form of ``out_type``."""
+        patches = tokens[:, self.timm_model.num_prefix_tokens :]
+        if self.out_type == 'featmap':
+            # Contiguous: on a view mmcv's RoIAlign gives wrong values on the CPU without a word.
+            return patches.transpose(1, 2).unflatten(2, grid).contiguous()
+        if self.with_cls_token:
+            cls = tokens[:, 0]
+        else:
+            cls = self.timm_model.forward_head(tokens, pre_logits=True)
+        return cls if self.out_type == 'cls_token' else torch.cat([cls[:, None], patches], dim=1)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise decay, and the number of depths.
+
+        0 for the embedding, with all tokens and positions; i + 1 for layer i; the last for
+        everything else.
+        """
+        last = self.num_layers + 1
+        name = param_name.removeprefix(prefix) if param_name.startswith(prefix) else ''
+        if block := re.match(r'timm_model\.blocks\.(\d+)\.', name):
+            depth = int(block[1]) + 1
+        elif re.match(r'mask_token|timm_model\.(?!(norm|fc_norm|attn_pool)\.)', name):
+            depth = 0
+        else:
+            depth = last
+        return depth, last + 1
