@@ -4,6 +4,7 @@ from .errors import CheckpointError
 from .files import load_checkpoint_file
 from .formats import FORMATS, Format, Row
 from .load import load_pretrained_vit
+from .load_timm import load_timm_vit
 from .pretrained_swin import PretrainedSwin
 from .pretrained_vit import PretrainedViT
 from .published import published_to_ibot_mm
@@ -23,6 +24,7 @@ __all__ = [
     'find_networks',
     'load_checkpoint_file',
     'load_pretrained_vit',
+    'load_timm_vit',
     'published_to_ibot_mm',
     'recognise',
     'revert',

@@ -9,6 +9,7 @@ from torch import nn
 from ibot_mm.registry import WEIGHT_INITIALIZERS
 
 from .load import load_pretrained_vit
+from .load_timm import load_timm_vit
 
 NAMES = ('PretrainedViT', 'ibot_mm.PretrainedViT')
 
@@ -43,7 +44,8 @@ class PretrainedViT:
     def __call__(self, module: nn.Module) -> None:
         """Fill a backbone, as mmengine's ``initialize`` does it."""
         self._go_last(module)
-        report = load_pretrained_vit(module, self.checkpoint, self.network, self.strict)
+        load = load_timm_vit if hasattr(module, 'timm_model') else load_pretrained_vit
+        report = load(module, self.checkpoint, self.network, self.strict)
         report.log()
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'PretrainedViT: loaded from {self.checkpoint}')

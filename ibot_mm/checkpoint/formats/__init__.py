@@ -25,4 +25,4 @@ FORMATS = (
     HF_DINOV3_5,
 )
 
-__all__ = ['FORMATS', 'PUBLISHED', 'Format', 'Row', 'match']
+__all__ = ['FORMATS', 'PUBLISHED', 'TIMM', 'Format', 'Row', 'match']
