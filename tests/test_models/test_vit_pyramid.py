@@ -180,17 +180,30 @@ TIMM = dict(
     dynamic_img_pad=True,
     out_indices=(0, 1, 2, 3),
 )
+OF_TIMM = dict(
+    type='ibot_mm.TimmVisionTransformer',
+    model_name='vit_small_patch16_dinov3',
+    embed_dim=16,
+    num_heads=2,
+    depth=4,
+    mask_token=False,
+    out_type='featmap',
+)
+BEFORE_PYRAMID = OF_TIMM | dict(out_indices=[0, 1, 2, 3])
+SIMPLE_PYRAMID = dict(type='ibot_mm.SimplePyramid', in_channels=16)
 
 
 @pytest.mark.parametrize(
     'backbone, neck',
     [
         (BACKBONE, FPN),
-        (WINDOWED, dict(type='ibot_mm.SimplePyramid', in_channels=16)),
+        (WINDOWED, SIMPLE_PYRAMID),
         (MMPRETRAIN, PYRAMID_OF_MAPS),
         (TIMM, PYRAMID_OF_MAPS),
+        (BEFORE_PYRAMID, PYRAMID_OF_MAPS),
+        (OF_TIMM, SIMPLE_PYRAMID),
     ],
-    ids=['ViTPyramid', 'ViTDet', 'mmpretrain', 'timm'],
+    ids=['ViTPyramid', 'ViTDet', 'mmpretrain', "mmpretrain's timm", 'timm', 'timm, last map'],
 )
 def test_mask_rcnn_trains_and_predicts(backbone, neck):
     torch.manual_seed(0)
@@ -211,8 +224,12 @@ def test_mask_rcnn_trains_and_predicts(backbone, neck):
 
 @pytest.mark.parametrize(
     'backbone, neck',
-    [(dict(BACKBONE, final_norm=True), None), (MMPRETRAIN, PYRAMID_OF_MAPS[:1])],
-    ids=['ViTPyramid', 'mmpretrain'],
+    [
+        (dict(BACKBONE, final_norm=True), None),
+        (MMPRETRAIN, PYRAMID_OF_MAPS[:1]),
+        (BEFORE_PYRAMID, PYRAMID_OF_MAPS[:1]),
+    ],
+    ids=['ViTPyramid', 'mmpretrain', 'timm'],
 )
 def test_upernet_trains_and_predicts(backbone, neck):
     enable_config_inheritance()
