@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 
 from .conftest import backward, build, detection_batch, segmentation_batch
 
@@ -117,6 +117,48 @@ def test_segmentors(name, load):
     check_weights(model, cfg)
     losses, unused = backward(model, segmentation_batch(model))
     assert 'decode.loss_ce' in losses and not unused
+
+
+TIMM = dict(embed_dim=32, depth=12, num_heads=2)
+
+
+def test_student_of_timm(documented):
+    cfg = Config.fromfile(documented / 'ibot_timm.py')
+    crops, masks = (cfg.train_dataloader.dataset.pipeline[place] for place in (2, 4))
+    assert (crops.global_size, crops.local_size, masks.patch_size) == (224, 98, 14)
+    cfg.model.backbone.update(TIMM, depth=2)
+    cfg.model.neck.update(in_channels=32, num_prototypes=12, hidden_channels=8)
+    cfg.model.head.num_prototypes = 12
+    inputs = dict(
+        global_crops=torch.randn(2, 2, 3, 224, 224),
+        local_crops=torch.randn(2, 1, 3, 98, 98),
+        masks=torch.rand(2, 2, 16, 16) < 0.3,
+    )
+    model = build(cfg)
+    sum(model(inputs, mode='loss').values()).backward()
+    assert model.backbone.timm_model.norm.weight.grad.any()
+    assert model.backbone.mask_token.grad.any()
+
+
+def test_detector_on_timm(documented, tmp_path):
+    cfg = Config.fromfile(documented / 'retinanet_timm.py')
+    backbone = cfg.model.backbone
+    student = MODELS.build(
+        dict(type=backbone.type, model_name=backbone.model_name, **TIMM)
+    ).state_dict()
+    state = {f'teacher.backbone.{name}': torch.randn_like(t) for name, t in student.items()}
+    torch.save(dict(state_dict=state), tmp_path / 'epoch_800.pth')
+    backbone.update(TIMM)
+    backbone.init_cfg.checkpoint = str(tmp_path / 'epoch_800.pth')
+    narrow(cfg.model.neck)
+    model = build(cfg)
+    model.init_weights()
+    name = 'timm_model.blocks.11.attn.qkv.weight'
+    assert torch.equal(model.backbone.get_parameter(name), state[f'teacher.backbone.{name}'])
+    losses, unused = backward(model, detection_batch(model))
+    assert {'loss_cls', 'loss_bbox'} <= set(losses)
+    left_out = 'backbone.timm_model.norm.', 'neck.0.levels.0.', 'neck.1.lateral_convs.0'
+    assert unused and all(name.startswith(left_out) for name in unused)
 
 
 def test_pre_training_of_mmpretrain(documented, image_folder, tmp_path, train):
