@@ -22,7 +22,7 @@ class PretrainedViT:
     checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'))``. The format is recognised by the names
     in the file: this project's, published iBOT and DINO, DINOv2, DINOv3, MAE, BEiT, DeiT, timm,
     mmpretrain, Hugging Face's transformers. One table in the log says what was loaded and what
-    was not.
+    was not. A backbone that holds a model of timm is filled by :func:`load_timm_vit`.
 
     Args:
         checkpoint (str): See :func:`ibot_mm.checkpoint.load_checkpoint_file`.

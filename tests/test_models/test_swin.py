@@ -107,12 +107,6 @@ def test_mask_token_takes_the_place_of_the_normalised_embedding():
     assert is_token[:8, :8].all() and is_token.sum() == 64
 
 
-def test_mask_token_has_a_gradient_even_when_nothing_is_masked():
-    model = build()
-    model(torch.randn(2, 3, 64, 64), torch.zeros(2, 2, 2, dtype=torch.bool))[-1].sum().backward()
-    assert torch.equal(model.mask_token.grad, torch.zeros_like(model.mask_token))
-
-
 def test_activation_checkpointing_changes_memory_only():
     """Two sizes in one backward pass: each recomputation must use its own grid."""
     images, masks = torch.randn(2, 3, 64, 64), torch.rand(2, 2, 2) < 0.4
@@ -147,11 +141,6 @@ def test_init_cfg_has_the_last_word(tmp_path):
     loaded = build(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.pth')))
     own = loaded.state_dict()
     torch.testing.assert_close({name: own[name] for name in source}, source)
-
-
-def test_train_returns_the_module():
-    model = build()
-    assert model.eval() is model and not model.training
 
 
 def test_each_size_is_compiled_by_itself(monkeypatch):

@@ -12,6 +12,7 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from ibot_mm.models import IBOT, TimmVisionTransformer
+from ibot_mm.visualization import cls_attention
 
 from .test_masked_backbones import FAMILIES, ONE_SIZE
 
@@ -253,3 +254,25 @@ def test_timm_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'timm', None)
     with pytest.raises(ImportError, match='vit_small_patch16_224.* pip install timm'):
         TimmVisionTransformer('vit_small_patch16_224')
+
+
+def test_timm_is_too_old(monkeypatch):
+    monkeypatch.setattr(timm, '__version__', '1.0.9')
+    with pytest.raises(ImportError, match=r'timm 1.0.9 is older than 1.0.21: pip install'):
+        TimmVisionTransformer('vit_small_patch16_224')
+
+
+def test_attention_maps():
+    images = torch.randn(2, 3, 64, 64)
+    model = perturb(TimmVisionTransformer('vit_small_patch16_224', **settings_of('16')))
+    caught = []
+    model.timm_model.blocks[-1].attn.fused_attn = False
+    model.timm_model.blocks[-1].attn.attn_drop.register_forward_hook(
+        lambda *args: caught.append(args[-1])
+    )
+    maps = cls_attention(model, images)
+    torch.testing.assert_close(maps.flatten(2), caught[0][:, :, 0, 1:])
+    with pytest.raises(ValueError, match='rotary position embedding'):
+        cls_attention(
+            TimmVisionTransformer('vit_small_patch16_rope_224', **settings_of('')), images
+        )

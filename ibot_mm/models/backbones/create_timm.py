@@ -6,7 +6,10 @@ from functools import cache
 from typing import Any
 
 import torch
+from packaging.version import Version
 from torch import nn
+
+MINIMUM_VERSION = '1.0.21'  # before it, models could not be outlined without memory
 
 
 def create_timm_vit(model_name: str, **kwargs: Any) -> Any:
@@ -20,15 +23,17 @@ def create_timm_vit(model_name: str, **kwargs: Any) -> Any:
         The model, see :class:`TimmVisionTransformer` for the classes that it can be of.
 
     Raises:
-        ImportError: If timm is not installed.
+        ImportError: If timm is not installed or too old.
         ValueError: If timm has no such model, or its patches cannot be masked.
     """
     try:
         import timm
     except ImportError as error:
+        raise ImportError(f"'{model_name}' is a model of timm: pip install timm") from error
+    if Version(timm.__version__) < Version(MINIMUM_VERSION):
         raise ImportError(
-            f"The backbone '{model_name}' of timm needs timm: pip install timm"
-        ) from error
+            f'timm {timm.__version__} is older than {MINIMUM_VERSION}: pip install --upgrade timm'
+        )
     source, name = timm.models.parse_model_name(model_name)
     if source is None and not timm.is_model(name):
         near = get_close_matches(name.partition('.')[0], timm.list_models(), n=5)

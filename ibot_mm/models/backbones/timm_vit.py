@@ -67,9 +67,12 @@ class TimmVisionTransformer(BaseModule):
         embed_dims (int): Channels D of a token.
         num_layers (int): Number of layers.
         out_channels (list[int]): Channels of the outputs, ``in_channels`` of a neck.
+        num_extra_tokens (int): 1 with a [CLS] of its own, else 0.
+        num_registers (int): Further tokens before the patches.
+        rotary (bool): Whether it has rotary position embedding.
 
     Raises:
-        ImportError: If timm is not installed.
+        ImportError: If timm is not installed or too old.
         ValueError: If timm has no such model, it cannot serve, or an option is out of range.
     """
 
@@ -94,6 +97,9 @@ class TimmVisionTransformer(BaseModule):
         self.timm_model.patch_embed.register_forward_hook(self._hide)
         self._masks: Tensor | None = None  # what that hook hides, for the time of a forward
         self.with_cls_token = self.timm_model.cls_token is not None
+        self.num_extra_tokens = int(self.with_cls_token)
+        self.num_registers = self.timm_model.num_prefix_tokens - self.num_extra_tokens
+        self.rotary = getattr(self.timm_model, 'rope', None) is not None
         self._settle_pooling(model_name)
         self.embed_dims = self.timm_model.embed_dim
         self.num_layers = len(self.timm_model.blocks)
