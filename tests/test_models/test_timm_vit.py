@@ -250,6 +250,29 @@ def test_families_of_one_size_say_so(name):
         model(torch.zeros(1, 3, 32, 64))
 
 
+@pytest.mark.parametrize('out_indices', [[0], [1]])
+@pytest.mark.parametrize('final_norm', [True, False])
+@pytest.mark.parametrize('out_type', ['raw', 'featmap'])
+@pytest.mark.parametrize('name', FAMILIES)
+def test_all_that_is_trained_has_a_gradient(name, out_type, final_norm, out_indices):
+    """Distributed training waits for each parameter that needs one."""
+    model = TimmVisionTransformer(
+        name,
+        mask_token=False,
+        out_type=out_type,
+        final_norm=final_norm,
+        out_indices=out_indices,
+        **settings_of(name),
+    )
+    side = settings_of(name)['img_size']
+    model(torch.randn(1, 3, side, side))[0].square().sum().backward()
+    trained = {n: p.grad is not None for n, p in model.named_parameters() if p.requires_grad}
+    assert all(trained.values()), trained
+    last = out_indices == [1]
+    assert any('blocks.1.' in n for n in trained) == last
+    assert not any(n.startswith('timm_model.norm.') for n in trained) or (final_norm and last)
+
+
 def test_timm_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'timm', None)
     with pytest.raises(ImportError, match='vit_small_patch16_224.* pip install timm'):

@@ -100,26 +100,34 @@ class TimmVisionTransformer(BaseModule):
         self.num_extra_tokens = int(self.with_cls_token)
         self.num_registers = self.timm_model.num_prefix_tokens - self.num_extra_tokens
         self.rotary = getattr(self.timm_model, 'rope', None) is not None
-        self._settle_pooling(model_name)
         self.embed_dims = self.timm_model.embed_dim
         self.num_layers = len(self.timm_model.blocks)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if mask_token else None
         self.out_type = out_type
         self.out_indices = resolve_indices('out_indices', out_indices, self.num_layers)
         self.out_channels = [self.embed_dims] * len(self.out_indices)
-        self.final_norm = final_norm
+        self.final_norm = final_norm and self.out_indices[-1] == self.num_layers - 1
         self.frozen_stages = check_frozen_stages(frozen_stages, self.num_layers)
+        self._freeze_unused()
         self._freeze_stages()
+        if self.final_norm:
+            self._tell_of_missing_norm(model_name)
 
-    def _settle_pooling(self, model_name: str) -> None:
-        """No gradient for the pooling of timm if [CLS] is taken instead; tell of a missing norm."""
+    def _freeze_unused(self) -> None:
+        """No gradient for what no output depends on: distributed training would wait for it."""
         model = self.timm_model
-        if self.with_cls_token:
-            for name in ('fc_norm', 'attn_pool'):
-                part = getattr(model, name, None)
-                if part is not None:
-                    part.requires_grad_(False)
-        if isinstance(model.norm, nn.Identity) and not isinstance(model.fc_norm, nn.Identity):
+        unused = [*model.blocks[self.out_indices[-1] + 1 :]]
+        if not self.final_norm:
+            unused.append(model.norm)
+        if self.with_cls_token or self.out_type == 'featmap':
+            unused += [model.fc_norm, getattr(model, 'attn_pool', None)]
+        for part in unused:
+            if part is not None:
+                part.requires_grad_(False)
+
+    def _tell_of_missing_norm(self, model_name: str) -> None:
+        norm, fc_norm = self.timm_model.norm, self.timm_model.fc_norm
+        if isinstance(norm, nn.Identity) and not isinstance(fc_norm, nn.Identity):
             print_log(
                 f'{model_name} of timm normalises only what it pools, so that its tokens have no '
                 'final norm. For one set fc_norm=False (use_fc_norm=False of Eva and Beit), here '
@@ -186,7 +194,7 @@ class TimmVisionTransformer(BaseModule):
         self._masks = None
         if prefixed:
             layers = [torch.cat([prefix, patches], dim=1) for patches, prefix in layers]
-        if self.final_norm and self.out_indices[-1] == self.num_layers - 1:
+        if self.final_norm:
             layers[-1] = last
         grid = model.patch_embed.dynamic_feat_size(size)
         return tuple(self._output(tokens, grid) for tokens in layers)
