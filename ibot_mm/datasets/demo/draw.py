@@ -131,12 +131,12 @@ def draw_paper(size: tuple[int, int], angle: float, hole: bool) -> np.ndarray:
     paper = np.ones((height, width), np.float32)
     if hole:
         cv2.circle(paper, (width // 2, height // 5), height // 8, 0, thickness=-1)
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -angle, 1.0)
+    matrix: np.ndarray = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -angle, 1.0)
     side = height + width
-    matrix[:, 2] += (side - width) / 2, (side - height) / 2
-    paper = cv2.warpAffine(paper, matrix, (side, side), flags=cv2.INTER_LINEAR)
-    y, x = np.nonzero(paper)
-    return paper[y.min() : y.max() + 1, x.min() : x.max() + 1]
+    matrix[:, 2] += np.array([side - width, side - height]) / 2
+    turned = cv2.warpAffine(paper, matrix, (side, side), flags=cv2.INTER_LINEAR)
+    y, x = np.nonzero(turned)
+    return turned[y.min() : y.max() + 1, x.min() : x.max() + 1]
 
 
 def draw_stroke_colour(
