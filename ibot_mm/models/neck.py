@@ -39,6 +39,8 @@ class IBOTNeck(BaseModule):
         act_cfg (dict): Activation. Defaults to GELU.
         fixed_gain (bool): Whether the gain of each prototype stays 1 ("norm_last_layer" in the
             published code). Defaults to True.
+        precise (bool): Whether all of it computes in float32 at least under autocast too, for
+            trainings that overflow in fp16. Defaults to False.
         init_cfg (dict | list, optional): Initialisation. Defaults to None.
 
     Raises:
@@ -57,9 +59,11 @@ class IBOTNeck(BaseModule):
         norm_cfg: dict | None = None,
         act_cfg: dict = dict(type='GELU'),
         fixed_gain: bool = True,
+        precise: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.precise = precise
         self.num_prototypes = num_prototypes
         self.num_patch_prototypes = num_patch_prototypes or num_prototypes
         self.shared = shared
@@ -115,18 +119,20 @@ class IBOTNeck(BaseModule):
     def project(self, tokens: Tensor) -> Tensor:
         """The MLP up to the (normalised) bottleneck: (..., D) -> (..., C).
 
-        With a batch norm, statistics are over all leading dimensions. The normalisation is in
-        float32 at least.
+        With a batch norm, statistics are over all leading dimensions. The normalisation and the
+        result are in float32 at least.
         """
-        shape = tokens.shape[:-1]
+        shape, device = tokens.shape[:-1], tokens.device.type
         x = tokens.flatten(0, -2)
-        for index, layer in enumerate(self.layers):
-            x = layer(x)
-            if index < self.num_hidden_layers:
-                x = self.act(x if self.norm is None else self.norm(x))
-        if self.normalize:
-            x = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
-        return x.unflatten(0, shape)
+        x = _to_float32(x) if self.precise else x
+        autocast = torch.is_autocast_enabled(device) and not self.precise
+        with torch.autocast(device, enabled=autocast):
+            for index, layer in enumerate(self.layers):
+                x = layer(x)
+                if index < self.num_hidden_layers:
+                    x = self.act(x if self.norm is None else self.norm(x))
+        x = _to_float32(x)
+        return (F.normalize(x, dim=-1) if self.normalize else x).unflatten(0, shape)
 
     def logits(self, cls: Tensor, *patches: Tensor) -> tuple[Tensor, ...]:
         """Logits of projected tokens; shared prototypes are normalised once for all of them.
@@ -142,7 +148,7 @@ class IBOTNeck(BaseModule):
             Logits of [CLS] tokens (..., K), then of each of ``patches`` (..., K').
         """
         device = cls.device.type
-        autocast = torch.is_autocast_enabled(device)
+        autocast = torch.is_autocast_enabled(device) and not self.precise
         enabled = autocast and torch.get_autocast_dtype(device) != torch.bfloat16
         prototypes = self.cls_prototypes if self.patch_prototypes is None else self.patch_prototypes
         with parametrize.cached(), torch.autocast(device, enabled=enabled):
@@ -172,3 +178,8 @@ class IBOTNeck(BaseModule):
             return []
         layers = [self.cls_prototypes, self.patch_prototypes]
         return [p for layer in layers if layer is not None for p in layer.parameters()]
+
+
+def _to_float32(x: Tensor) -> Tensor:
+    """A tensor in float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -135,3 +135,34 @@ def test_deep_copy_is_independent():
 def test_bad_options(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_precise_computes_in_float32_under_autocast(options, dtype):
+    """Values are those without autocast; else they are not, but for prototypes under bf16."""
+    necks = [build(**options, precise=precise).float() for precise in (True, False)]
+    tokens = torch.randn(4, 1 + 9, 16)
+    expected = necks[0](tokens)
+    with torch.autocast('cpu', dtype):
+        precise, rough = (neck(tokens) for neck in necks)
+    torch.testing.assert_close(precise, expected, rtol=0, atol=0)
+    prototypes_only = not len(necks[0].layers) and dtype == torch.bfloat16
+    assert torch.equal(rough[0], expected[0]) == prototypes_only
+    assert {logits.dtype for logits in precise} == {torch.float32}
+
+
+def test_precise_survives_what_overflows_in_fp16():
+    necks = [build(precise=precise).float() for precise in (True, False)]
+    tokens = torch.full((2, 1 + 3, 16), 6e4)
+    for neck in necks:
+        neck.layers[0].weight.data.fill_(0.1)
+    with torch.autocast('cpu', torch.float16):
+        precise, rough = (neck(tokens)[0] for neck in necks)
+    assert precise.isfinite().all() and not rough.isfinite().all()
+
+
+@pytest.mark.parametrize('precise', [True, False])
+def test_projections_are_float32_under_autocast(options, precise):
+    with torch.autocast('cpu', torch.bfloat16):
+        projections = build(**options, precise=precise).float().project(torch.randn(3, 16))
+    assert projections.dtype == torch.float32
