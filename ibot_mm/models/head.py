@@ -71,6 +71,10 @@ class IBOTHead(BaseModule):
     ) -> dict[str, Tensor]:
         """Both losses of a batch, float32 at least; afterwards moves the centres.
 
+        Where the teacher's logits are not finite, on any process and be it at a patch that no
+        loss reads, the centres stay where they are, and both losses and all gradients are NaN:
+        what watches for bad steps cannot miss it.
+
         Args:
             student_cls: Logits of V views, those of the teacher first, shape (V, B, K).
             student_patch: Logits of the masked patches, shape (M, K').
@@ -105,25 +109,37 @@ class IBOTHead(BaseModule):
                 self.student_temperature,
                 self.teacher_patch_temperature,
             )
-            losses = dict(loss_cls=self.cls_weight * cls, loss_patch=self.patch_weight * patch)
             statistics = self._statistics(student_cls, teacher_cls)
             cls_mean = teacher_cls.mean(dim=(0, 1), dtype=self.cls_center.dtype)
-            self.update_centers(cls_mean, teacher_patch_mean)
+            finite = self.update_centers(cls_mean, teacher_patch_mean)
+            one = torch.where(finite, 1.0, float('nan'))  # a factor, to reach the gradients
+            losses = dict(
+                loss_cls=self.cls_weight * one * cls, loss_patch=self.patch_weight * one * patch
+            )
             return losses | statistics
 
     @torch.no_grad()
-    def update_centers(self, cls_mean: Tensor, patch_mean: Tensor) -> None:
+    def update_centers(self, cls_mean: Tensor, patch_mean: Tensor) -> Tensor:
         """Move the centres towards this step's mean teacher logits, over all processes.
 
         Args:
             cls_mean: Mean over the [CLS] tokens of this process, shape (K,).
             patch_mean: Mean over the patch tokens of this process, shape (K',).
+
+        Returns:
+            Whether all means are finite, a bool tensor (), the same on all processes. If not, the
+            centres stay: one such value would be in them for good.
         """
         means = torch.cat([cls_mean, patch_mean.to(cls_mean)])
         all_reduce(means, op='mean')
+        finite = means.isfinite().all()
         cls_mean, patch_mean = means.split([len(cls_mean), len(patch_mean)])
-        self.cls_center.lerp_(cls_mean.to(self.cls_center), 1 - self.center_momentum)
-        self.patch_center.lerp_(patch_mean.to(self.patch_center), 1 - self.patch_center_momentum)
+        for center, mean, momentum in (
+            (self.cls_center, cls_mean, self.center_momentum),
+            (self.patch_center, patch_mean, self.patch_center_momentum),
+        ):
+            center.lerp_(torch.where(finite, mean.to(center), center), 1 - momentum)
+        return finite
 
     @torch.no_grad()
     def _statistics(self, student_cls: Tensor, teacher_cls: Tensor) -> dict[str, Tensor]:

@@ -52,3 +52,22 @@ def test_statistics():
 def test_one_view():
     with pytest.raises(ValueError, match='needs two views'):
         IBOTHead(6).loss(**logits(views=1))
+
+
+@pytest.mark.parametrize('where', ['teacher_cls', 'teacher_patch_mean'])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_teacher_that_is_not_finite_leaves_the_centres_and_spoils_the_step(where, value):
+    """Also where no loss reads it: at a patch that is not masked, of which the mean knows."""
+    head = IBOTHead(6)
+    head.loss(**logits())
+    centers = {name: buffer.clone() for name, buffer in head.named_buffers()}
+    given = logits(patches=0)
+    given[where].view(-1)[1] = value
+    for name in ('student_cls', 'student_patch'):
+        given[name].requires_grad_()
+    losses = head.loss(**given)
+    torch.testing.assert_close(dict(head.named_buffers()), centers, rtol=0, atol=0)
+    (losses['loss_cls'] + losses['loss_patch']).backward()
+    assert losses['loss_cls'].isnan() and given['student_cls'].grad.isnan().all()
+    head.loss(**logits())
+    assert all(buffer.isfinite().all() for buffer in head.buffers())
