@@ -13,7 +13,9 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import nn
 
 from ibot_mm.compatibility import enable_config_inheritance
-from ibot_mm.models import ViTPyramid, WindowedVisionTransformer
+from ibot_mm.engine import WarmupCosine
+from ibot_mm.functional.schedules import warmup_cosine
+from ibot_mm.models import MaskedVisionTransformer, ViTPyramid, WindowedVisionTransformer
 
 CONFIGS = Path(__file__).parents[2] / 'configs/_base_/models'
 TINY = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
@@ -55,7 +57,8 @@ def expected_settings(model, num_layers=4):
         decayed = parameter.ndim > 1
         if parameter.requires_grad:
             rate = 0.1 * 0.5 ** (num_layers + 1 - depth)
-            expected[name] = (2 * depth + decayed, pytest.approx(rate), 0.05 * decayed)
+            number = 2 * (num_layers + 1 - depth) + (not decayed)  # the deepest first
+            expected[name] = (number, pytest.approx(rate), 0.05 * decayed)
     return expected
 
 
@@ -106,15 +109,15 @@ def test_a_few_by_hand():
     vit = ViTPyramid(arch=TINY, out_indices=[0, 1, 2, 3], img_size=64, final_norm=True)
     found = settings(model := Model(vit), build_optimizer(model))
     for name, number, rate, decay in [
-        ('backbone.cls_token', 1, 0.1 / 32, 0.05),
-        ('backbone.pos_embed', 1, 0.1 / 32, 0.05),
-        ('backbone.patch_embed.projection.bias', 0, 0.1 / 32, 0.0),
-        ('backbone.layers.0.attn.qkv.weight', 3, 0.1 / 16, 0.05),
-        ('backbone.layers.3.ln1.weight', 8, 0.1 / 2, 0.0),
-        ('backbone.ln1.weight', 10, 0.1, 0.0),
-        ('backbone.pyramid.levels.0.1.bias', 10, 0.1, 0.0),
-        ('backbone.pyramid.levels.1.weight', 11, 0.1, 0.05),
-        ('head.weight', 11, 0.1, 0.05),
+        ('backbone.cls_token', 10, 0.1 / 32, 0.05),
+        ('backbone.pos_embed', 10, 0.1 / 32, 0.05),
+        ('backbone.patch_embed.projection.bias', 11, 0.1 / 32, 0.0),
+        ('backbone.layers.0.attn.qkv.weight', 8, 0.1 / 16, 0.05),
+        ('backbone.layers.3.ln1.weight', 3, 0.1 / 2, 0.0),
+        ('backbone.ln1.weight', 1, 0.1, 0.0),
+        ('backbone.pyramid.levels.0.1.bias', 1, 0.1, 0.0),
+        ('backbone.pyramid.levels.1.weight', 0, 0.1, 0.05),
+        ('head.weight', 0, 0.1, 0.05),
     ]:
         assert found[name] == (number, pytest.approx(rate), decay), name
 
@@ -122,7 +125,7 @@ def test_a_few_by_hand():
 def test_frozen_parameters_are_left_out():
     vit = ViTPyramid(arch=TINY, out_indices=[0, 1, 2, 3], img_size=64, frozen_stages=2)
     found = settings(model := Model(vit), build_optimizer(model))
-    assert found == {k: (v[0] - 6, *v[1:]) for k, v in expected_settings(model).items()}
+    assert found == expected_settings(model)
     assert not {name for name in found if 'embed' in name or 'backbone.layers.1.' in name}
 
 
@@ -176,3 +179,32 @@ def test_bad_settings(paramwise_cfg, optimizer, message):
 def test_models_without_depth(model):
     with pytest.raises(ValueError, match='backbone with get_layer_depth'):
         build_optimizer(model)
+
+
+def test_rates_and_decays_through_the_schedules():
+    """Each group follows its own peak; what starts without decay keeps none."""
+    model = Model(MaskedVisionTransformer(arch=TINY, img_size=32))
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            constructor='ibot_mm.LayerDecayConstructor',
+            paramwise_cfg=dict(layer_decay_rate=0.5),
+            optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.04),
+        ),
+    )
+    start = settings(model, wrapper.optimizer)
+    rate, decay = (
+        WarmupCosine(wrapper, *args, by_epoch=False, end=40)
+        for args in (('lr', None, 0.01, 8), ('weight_decay', None, 10.0))
+    )
+    for step in range(40):
+        expected_rate = warmup_cosine(1.0, 0.01, step, 40, 8)
+        expected_decay = warmup_cosine(1.0, 10.0, step, 40)
+        for name, (_, lr, weight_decay) in settings(model, wrapper.optimizer).items():
+            assert lr == pytest.approx(start[name][1] * expected_rate), (step, name)
+            assert weight_decay == pytest.approx(start[name][2] * expected_decay), (step, name)
+        assert wrapper.get_lr()['lr'][0] == pytest.approx(0.1 * expected_rate)  # what the log says
+        wrapper.optimizer.step()
+        rate.step()
+        decay.step()
+    assert {0.0, 0.04} == {weight_decay for _, _, weight_decay in start.values()}

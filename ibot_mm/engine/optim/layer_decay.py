@@ -18,7 +18,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     embedding slowest, what follows the backbone's layers at the full rate. Biases and parameters
     of one dimension have no weight decay. There is one group for each depth, with and without
     decay, where mm's constructors make one of each parameter: two dozen groups let the optimiser
-    update many parameters by one kernel. Frozen parameters are left out.
+    update many parameters by one kernel. The deepest comes first, so that the ``lr`` in the log,
+    which is that of the first group, is the full rate. Frozen parameters are left out.
 
     ``optim_wrapper=dict(constructor='ibot_mm.LayerDecayConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.65), optimizer=...)``
@@ -67,7 +68,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
                 group = dict(params=[], lr=self.base_lr * scale)
                 groups[depth, decayed] = group if decayed else dict(group, weight_decay=0.0)
             groups[depth, decayed]['params'].append(parameter)
-        ordered = sorted(groups)
-        params.extend(groups[key] for key in ordered)
-        rates = ', '.join(f'{depth}: {groups[depth, d]["lr"]:.3g}' for depth, d in ordered if d)
+        params.extend(groups[key] for key in sorted(groups, reverse=True))
+        rates = ', '.join(
+            f'{depth}: {groups[depth, d]["lr"]:.3g}' for depth, d in sorted(groups) if d
+        )
         print_log(f'Learning rate of each depth of {type(backbone).__name__}: {rates}', 'current')
