@@ -22,7 +22,8 @@ class IBOT(BaseSelfSupervisor):
     ``backbone`` and ``neck`` are the student, ``teacher.backbone`` and ``teacher.neck`` the
     teacher, ``head`` the losses. The algorithm reads no global state: hooks set temperatures
     (:meth:`set_temperatures`), update the teacher (:meth:`update_teacher`) and freeze
-    prototypes (:meth:`drop_prototype_gradients`).
+    prototypes (:meth:`drop_prototype_gradients`) and patch embedding
+    (:meth:`drop_patch_embedding_gradients`).
 
     Args:
         backbone (dict): Student backbone, ``forward(images, masks=None)`` giving a tuple whose
@@ -202,4 +203,9 @@ class IBOT(BaseSelfSupervisor):
     def drop_prototype_gradients(self) -> None:
         """Forget the gradients of the prototypes, so that the optimiser leaves them alone."""
         for parameter in self.neck.prototype_parameters():
+            parameter.grad = None
+
+    def drop_patch_embedding_gradients(self) -> None:
+        """Forget those of the patch embedding: the projection of pixels and what belongs to it."""
+        for parameter in self.backbone.patch_embed.parameters():
             parameter.grad = None

@@ -62,23 +62,36 @@ class StartState(Hook):
         self.states.append(parameters(runner))
 
 
+@pytest.mark.parametrize(
+    'key, name',
+    [
+        ('prototypes', 'neck.cls_prototypes.parametrizations.weight.original1'),
+        ('patch_embedding', 'backbone.patch_embed.projection.weight'),
+        ('patch_embedding', 'backbone.patch_embed.projection.bias'),
+    ],
+)
 @pytest.mark.parametrize('frozen_epochs', [0, 1, 2])
-def test_prototypes_rest_in_the_first_epochs(tiny_config, train, frozen_epochs):
-    name = 'neck.cls_prototypes.parametrizations.weight.original1'
+def test_parts_rest_in_the_first_epochs(tiny_config, train, frozen_epochs, key, name):
     tiny_config.param_scheduler[0].warmup = 0
     tiny_config.default_hooks.temperature.warmup_epochs = 1
-    tiny_config.default_hooks.prototypes.epochs = frozen_epochs
+    tiny_config.default_hooks.prototypes.epochs = 0
+    tiny_config.default_hooks.patch_embedding = dict(
+        type='ibot_mm.FreezePatchEmbeddingHook', epochs=0
+    )
+    tiny_config.default_hooks[key].epochs = frozen_epochs
     probe = Probe(
         lambda runner, _: (
             runner.epoch,
-            parameters(runner)[name],
+            parameters(runner),
             len(runner.optim_wrapper.optimizer.state.get(runner.model.get_parameter(name), {})),
         )
     )
     train(tiny_config, probe)
+    others = ['backbone.layers.0.attn.qkv.weight', 'backbone.pos_embed']
     for (_, old, _), (epoch, new, num_moments) in zip(probe.values, probe.values[1:]):
-        assert torch.equal(old, new) == (epoch < frozen_epochs)
+        assert torch.equal(old[name], new[name]) == (epoch < frozen_epochs)
         assert (num_moments > 0) == (epoch >= frozen_epochs)
+        assert not any(torch.equal(old[other], new[other]) for other in others)
 
 
 def test_temperatures_warm_up_and_patches_wait_for_the_masks(tiny_config, train):
@@ -218,6 +231,9 @@ def test_hooks_name_the_model_that_lacks_a_teacher(tiny_config, train):
     )
     assert ImageClassifier and VisionTransformer
     with pytest.raises(TypeError, match=r'calls set_temperatures\(\).*ImageClassifier'):
+        train(tiny_config)
+    tiny_config.default_hooks = dict(patches=dict(type='ibot_mm.FreezePatchEmbeddingHook'))
+    with pytest.raises(TypeError, match=r'drop_patch_embedding_gradients\(\).*ImageClassifier'):
         train(tiny_config)
 
 

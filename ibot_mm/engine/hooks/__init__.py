@@ -2,8 +2,8 @@
 from .channel_check import ChannelCheckHook
 from .deferred_log import DeferredLogHook
 from .finite_loss import FiniteLossHook
+from .freezing import FreezePatchEmbeddingHook, FreezePrototypesHook
 from .progress_bar import ProgressBarHook
-from .prototypes import FreezePrototypesHook
 from .skipped_images import SkippedImagesHook
 from .teacher import TeacherUpdateHook
 from .temperature import TeacherTemperatureHook
@@ -15,6 +15,7 @@ __all__ = [
     'DeferredLogHook',
     'TrainingSeedHook',
     'FiniteLossHook',
+    'FreezePatchEmbeddingHook',
     'FreezePrototypesHook',
     'ProgressBarHook',
     'SkippedImagesHook',

@@ -1,0 +1,64 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Freezing of parts in the first epochs."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ibot_mm.engine.hooks.access import unwrap_model
+from ibot_mm.registry import HOOKS
+
+
+class _FreezeHook(Hook):
+    """Drops a part's gradients just before the optimiser steps, in the first epochs.
+
+    Dropped gradients (None, not 0) make the optimiser leave weights, moments and step count
+    alone. Acting on the optimiser rather than through ``requires_grad`` leaves the graph the same
+    in every epoch, which distributed training needs, and works with every optimiser wrapper.
+    """
+
+    method: str  # of the model, that drops the gradients
+
+    def __init__(self, epochs: int = 1) -> None:
+        self.epochs = epochs
+
+    def before_train(self, runner: Runner) -> None:
+        """Attach to the optimiser."""
+        drop = getattr(unwrap_model(runner, self.method, type(self).__name__), self.method)
+        drop()  # nothing yet: a model that cannot says so here
+
+        def before_step(*args: Any) -> None:
+            if runner.epoch < self.epochs:
+                drop()
+
+        self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(before_step)
+
+    def after_train(self, runner: Runner) -> None:
+        """Detach from the optimiser."""
+        self._handle.remove()
+
+
+@HOOKS.register_module()
+class FreezePrototypesHook(_FreezeHook):
+    """Keeps the prototypes as they are in the first epochs, while what they are for settles.
+
+    Args:
+        epochs (int): Epochs with frozen prototypes. Defaults to 1.
+    """
+
+    method = 'drop_prototype_gradients'
+
+
+@HOOKS.register_module()
+class FreezePatchEmbeddingHook(_FreezeHook):
+    """Keeps the patch embedding as it is in the first epochs.
+
+    Where a training gets unstable, as the start with new heads may be, gradients burst in this
+    layer first (Chen et al., arXiv 2104.02057).
+
+    Args:
+        epochs (int): Epochs with a frozen patch embedding. Defaults to 1.
+    """
+
+    method = 'drop_patch_embedding_gradients'
