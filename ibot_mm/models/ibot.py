@@ -192,9 +192,9 @@ class IBOT(BaseSelfSupervisor):
             data_sample.set_field(feature, 'feature')
         return data_samples
 
-    def update_teacher(self, momentum: float) -> None:
-        """Move the teacher towards the student: keep ``momentum`` of it."""
-        self.teacher.update(self.backbone, self.neck, momentum)
+    def update_teacher(self, momentum: float, skip: Tensor | None = None) -> None:
+        """Move the teacher towards the student: keep ``momentum`` of it, or where ``skip`` all."""
+        self.teacher.update(self.backbone, self.neck, momentum, skip)
 
     def set_temperatures(self, cls: float, patch: float) -> None:
         """Set the teacher's temperatures for [CLS] and patch targets."""

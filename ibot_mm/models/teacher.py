@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMATeacher(BaseModule):
@@ -58,7 +58,9 @@ class EMATeacher(BaseModule):
             target.copy_(student[source])
 
     @torch.no_grad()
-    def update(self, backbone: nn.Module, neck: nn.Module, momentum: float) -> None:
+    def update(
+        self, backbone: nn.Module, neck: nn.Module, momentum: float, skip: Tensor | None = None
+    ) -> None:
         """``teacher = momentum * teacher + (1 - momentum) * student``, for common parameters.
 
         Buffers (running statistics of a batch norm) are the teacher's own.
@@ -67,6 +69,8 @@ class EMATeacher(BaseModule):
             backbone: The student's backbone.
             neck: The student's neck.
             momentum: Share of the teacher that is kept.
+            skip: Whether to leave the teacher as it is, a bool tensor () on its device, which is
+                not waited for. Defaults to None, no.
         """
         pairs = [
             pair
@@ -74,7 +78,12 @@ class EMATeacher(BaseModule):
             for pair in self._common(own, student)
         ]
         own_parameters, student_parameters = map(list, zip(*pairs))
-        torch._foreach_lerp_(own_parameters, student_parameters, 1 - momentum)
+        if skip is None:
+            torch._foreach_lerp_(own_parameters, student_parameters, 1 - momentum)
+        else:  # as a tensor it must be given for each parameter
+            weight = torch.where(skip, own_parameters[0].new_zeros(()), 1 - momentum)
+            weights = [weight] * len(own_parameters)
+            torch._foreach_lerp_(own_parameters, student_parameters, weights)
 
     @staticmethod
     def _common(own: nn.Module, student: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]]:

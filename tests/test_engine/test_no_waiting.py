@@ -6,13 +6,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.logging import MessageHub
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ibot_mm.engine import FiniteLossHook, PerParameterClipOptimWrapper
+from ibot_mm.engine import FiniteLossHook, PerParameterClipOptimWrapper, SkipBadStepsHook
 from ibot_mm.engine.hooks.deferred_log import DeferredMessageHub
-from ibot_mm.models import IBOT
+from ibot_mm.models import IBOT, EMATeacher
 
 SHAPES = dict(
     global_crops=(4, 2, 3, 32, 32),
@@ -81,3 +86,36 @@ def test_check_of_the_losses(gpu):
     runner = SimpleNamespace(iter=0, epoch=0)
     for _ in range(2):
         hook.after_train_iter(runner, 0, outputs=dict(loss=torch.empty((), device='cuda')))
+
+
+@pytest.mark.parametrize('fused', [True, False])
+def test_skipping_of_bad_steps(model, gpu, fused):
+    """With a fused optimiser; any other has to know whether to step."""
+    optimised = {n: on_gpu(p) for n, p in model.named_parameters() if p.requires_grad}
+    for parameter in optimised.values():
+        parameter.grad = torch.empty_like(parameter)
+    optimizer = torch.optim.AdamW(optimised.values(), fused=fused)
+    wrapper = SimpleNamespace(optimizer=optimizer, should_update=lambda: True)
+    buffers = [on_gpu(b) for b in model.head.buffers()]
+    runner = SimpleNamespace(
+        iter=0,
+        epoch=0,
+        optim_wrapper=wrapper,
+        model=SimpleNamespace(buffers=lambda: buffers),
+        message_hub=MessageHub.get_instance('no_waiting_for_bad_steps'),
+    )
+    hook = SkipBadStepsHook()
+    hook.before_train(runner)
+    hook.before_train_iter(runner)
+    if not fused:
+        with pytest.raises(DataDependentOutputException):
+            optimizer.step()
+        return
+    optimizer.step()
+    hook.after_train_iter(runner, 0, outputs=dict(loss=torch.empty((), device='cuda')))
+    assert wrapper.skipped.is_cuda
+    teacher = EMATeacher(nn.Linear(2, 2), nn.Linear(2, 2))
+    for part in (teacher.backbone, teacher.neck):
+        for name, parameter in list(part.named_parameters()):
+            setattr(part, name, nn.Parameter(on_gpu(parameter), requires_grad=False))
+    teacher.update(teacher.backbone, teacher.neck, 0.9, wrapper.skipped)

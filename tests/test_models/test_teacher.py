@@ -80,3 +80,20 @@ def test_shapes_that_differ(of_teacher):
     teacher = EMATeacher(backbone(**of_teacher), neck())
     with pytest.raises(ValueError, match=r"Teacher and student differ: 'backbone\..*Give both"):
         teacher.copy_from(backbone(), neck())
+
+
+@pytest.mark.parametrize('skip', [True, False])
+def test_may_leave_out_an_update(skip):
+    """By a tensor: the values are those without it, or the old ones, to the last bit."""
+    student, projection = backbone(), neck()
+    teachers = [EMATeacher(backbone(mask_token=False), neck()) for _ in range(2)]
+    for teacher in teachers:
+        teacher.copy_from(student, projection)
+    with torch.no_grad():
+        for p in [*student.parameters(), *projection.parameters()]:
+            p.add_(torch.randn_like(p))
+    if not skip:
+        teachers[0].update(student, projection, 0.996)
+    teachers[1].update(student, projection, 0.996, skip=torch.tensor(skip))
+    expected, actual = (teacher.state_dict() for teacher in teachers)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)

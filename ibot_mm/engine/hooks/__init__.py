@@ -1,4 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+from .bad_steps import SkipBadStepsHook
 from .channel_check import ChannelCheckHook
 from .deferred_log import DeferredLogHook
 from .finite_loss import FiniteLossHook
@@ -18,6 +19,7 @@ __all__ = [
     'FreezePatchEmbeddingHook',
     'FreezePrototypesHook',
     'ProgressBarHook',
+    'SkipBadStepsHook',
     'SkippedImagesHook',
     'TeacherTemperatureHook',
     'TeacherUpdateHook',

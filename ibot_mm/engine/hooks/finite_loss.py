@@ -60,14 +60,23 @@ class FiniteLossHook(Hook):
         if all(finite):
             return
         place, losses = unread[finite.index(False)]
-        values = ', '.join(f'{name} {value.item():g}' for name, value in losses.items())
+        raise FloatingPointError(
+            f'The loss is not finite at {place}: {self._values(losses)}. {self._way_on(runner)}'
+        )
+
+    @staticmethod
+    def _values(losses: dict[str, Tensor]) -> str:
+        return ', '.join(f'{name} {value.item():g}' for name, value in losses.items())
+
+    @staticmethod
+    def _way_on(runner: Runner) -> str:
         last = runner.message_hub.runtime_info.get('last_ckpt', None)
         resume = (
             f'The last checkpoint, {last}, is from before it: resume there'
             if last
             else 'No checkpoint was saved yet: start again'
         )
-        raise FloatingPointError(
-            f'The loss is not finite at {place}: {values}. {resume} with a lower learning rate, a '
-            'smaller clip_grad.max_norm, a longer warm-up, or bf16 / float32 instead of fp16.'
+        return (
+            f'{resume} with a lower learning rate, a smaller clip_grad.max_norm, a longer warm-up, '
+            'or bf16 / float32 instead of fp16.'
         )

@@ -16,7 +16,7 @@ class TeacherUpdateHook(Hook):
     """Moves the teacher with a momentum that follows a cosine over the training.
 
     Runs after each optimiser step: with gradient accumulation, after the last iteration of
-    each cycle.
+    each cycle. A step that :class:`SkipBadStepsHook` skips leaves the teacher alone.
 
     Args:
         momentum (float): At the start. Defaults to 0.996.
@@ -43,5 +43,6 @@ class TeacherUpdateHook(Hook):
         if not runner.optim_wrapper.should_update():
             return
         momentum = cosine(self.momentum, self.final_momentum, runner.iter, runner.max_iters)
-        unwrap_model(runner, 'update_teacher', type(self).__name__).update_teacher(momentum)
+        model = unwrap_model(runner, 'update_teacher', type(self).__name__)
+        model.update_teacher(momentum, skip=getattr(runner.optim_wrapper, 'skipped', None))
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)
