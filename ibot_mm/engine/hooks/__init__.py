@@ -6,6 +6,7 @@ from .finite_loss import FiniteLossHook
 from .freezing import FreezePatchEmbeddingHook, FreezePrototypesHook
 from .progress_bar import ProgressBarHook
 from .skipped_images import SkippedImagesHook
+from .start_metrics import CompareWithStartHook
 from .teacher import TeacherUpdateHook
 from .temperature import TeacherTemperatureHook
 from .training_log import TrainingLogHook
@@ -13,6 +14,7 @@ from .training_seed import TrainingSeedHook
 
 __all__ = [
     'ChannelCheckHook',
+    'CompareWithStartHook',
     'DeferredLogHook',
     'TrainingSeedHook',
     'FiniteLossHook',
