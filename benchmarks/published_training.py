@@ -111,7 +111,7 @@ class PublishedTraining:
 
     def run(self) -> list[float]:
         """Train for the steps of a turn; returns the seconds of each."""
-        timer = Timer(self.batches, self.settings.steps)
+        timer = Timer(self.batches, self.settings.steps, self.settings.processor_time)
         schedules = (
             [value] * (self.settings.steps * (self.epoch + 1))
             for value in (self.settings.lr, 0.04, 0.996)

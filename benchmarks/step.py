@@ -20,7 +20,6 @@ from benchmarks import common, workload
 from benchmarks.cost import Step
 from benchmarks.published_training import PublishedTraining
 from benchmarks.training import OurTraining
-from ibot_mm.models import MaskedVisionTransformer
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -34,7 +33,15 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--profile', action='store_true', help='also list the ten most expensive operations (ours)'
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        '--processor-time',
+        action='store_true',
+        help='count the time of the processor only: fair beside other busy processes',
+    )
+    args = parser.parse_args(arguments)
+    if args.processor_time and (args.threads != 1 or args.images or workload.device() != 'cpu'):
+        parser.error('--processor-time is for --threads 1 on a CPU, without --images.')
+    return args
 
 
 def ceiling(dtype: torch.dtype, rounds: int = 10) -> float:
@@ -57,18 +64,13 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def step_of(args: argparse.Namespace) -> Step:
-    """Operations of a step by the cost model."""
-    arch = MaskedVisionTransformer.arch_zoo[args.arch]
-    return Step(
-        channels=arch['embed_dims'],
-        layers=arch['num_layers'],
-        global_size=args.global_size,
-        local_size=args.local_size,
-        local_crops=args.local_crops,
-        drop_path=0 if args.compile else args.drop_path,
-        prototypes=args.prototypes,
-    )
+def operations(model: dict, args: argparse.Namespace) -> float:
+    """Operations of our step, by the cost model."""
+    if args.compile:  # compiled backbones compute what drop path drops
+        model = dict(model, compile_backbone=False)
+        model['backbone'] = dict(model['backbone'], drop_path_rate=0.0)
+    step = Step(model, args.global_size, args.local_size, args.local_crops)
+    return step.ours() * args.batch_size
 
 
 def with_peak_memory(run: Callable[[], list[float]], peaks: list[float]) -> list[float]:
@@ -114,7 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     measured = common.alternate(sides, args.rounds)
 
     settings = vars(args) | dict(device=workload.device())
-    gflop, top = step_of(args).ours() * args.batch_size / 1e9, ceiling(getattr(torch, args.dtype))
+    gflop = operations(ours.runner.cfg.model, args) / 1e9
+    top = ceiling(getattr(torch, args.dtype))
     settings |= dict(gflop=gflop, ceiling_gflop_per_s=top / 1e9)
     settings['waiting'] = sum(ours.timer.waits) / sum(ours.timer.waits + ours.timer.seconds)
     for name, values in measured.items():

@@ -88,7 +88,7 @@ class OurTraining:
         self.runner.train()
 
     def _timer(self) -> Timer:
-        timer = Timer(self.batches, self.settings.steps)
+        timer = Timer(self.batches, self.settings.steps, self.settings.processor_time)
         timer.batch_size = self.settings.batch_size
         return timer
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import common, cost, evaluation, step, workload
 from benchmarks.published_training import import_published
 from benchmarks.training import OurTraining
+from ibot_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -37,6 +39,16 @@ def test_step(tmp_path):
 @pytest.mark.parametrize('option', ['--dtype=bfloat16', '--checkpoint-activations'])
 def test_step_with_options(option):
     assert step.main([*TINY, option])['figures'][common.OURS]['median'] > 0
+
+
+def test_processor_time(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(workload.time, 'process_time', lambda: next(clock))
+    timer = workload.Timer([1], 3, processor_time=True)
+    list(timer)
+    assert timer.seconds == [1, 1, 1]
+    with pytest.raises(SystemExit):
+        step.parse_args(['--processor-time', '--threads=2'])
 
 
 def test_step_on_images(image_folder):
@@ -67,37 +79,83 @@ def test_evaluation(capsys):
     assert 'top-1' in capsys.readouterr().out
 
 
-def test_operations_of_the_model_are_those_that_run():
-    """Of matrix products, counted by torch; drop path is a mean and left out."""
+LAYERS, CHANNELS, HEADS, PROTOTYPES, LOCAL_CROPS = 3, 96, 3, 512, 4
+
+
+def make_step(masked=0.15, drop_path=0.0):
+    """That of a small ViT."""
+    arch = dict(
+        embed_dims=CHANNELS, num_layers=LAYERS, num_heads=HEADS, feedforward_channels=4 * CHANNELS
+    )
+    model = Config.fromfile(cost.CONFIGS / 'ibot_vits16.py').model
+    model.backbone.update(arch=arch, drop_path_rate=drop_path)
+    model.neck.update(in_channels=CHANNELS, num_prototypes=PROTOTYPES)
+    model.head.num_prototypes = PROTOTYPES
+    return cost.Step(model, 224, 96, LOCAL_CROPS, masked=masked)
+
+
+def backbone_by_hand(tokens, wanted=None):
+    """Of a crop: patches and layers, where only some outputs are wanted less of the last."""
+    dense, attention = 24 * CHANNELS**2, 4 * tokens * CHANNELS
+    total = LAYERS * tokens * (dense + attention)
+    if wanted == 1:  # one query, neither keys nor values
+        total += dense + HEADS * attention - tokens * (dense + attention)
+    elif wanted:  # output projection and feed-forward network of those only
+        total -= (tokens - wanted) * dense * 9 / 12
+    return total + (tokens - 1) * 2 * 3 * 16**2 * CHANNELS
+
+
+def neck_by_hand(tokens, logits):
+    """Of the MLP for some tokens, and of the prototypes for some of them."""
+    mlp = CHANNELS * 2048 + 2048**2 + 2048 * 256
+    return 2 * tokens * mlp + 2 * logits * 256 * PROTOTYPES
+
+
+def test_operations_are_those_counted_by_hand():
+    wanted = 1 + 0.15 * 196
+    student = 2 * backbone_by_hand(197, wanted) + LOCAL_CROPS * backbone_by_hand(37, 1)
+    rows = 2 * wanted + LOCAL_CROPS
+    student += neck_by_hand(rows, rows)
+    teacher = 2 * backbone_by_hand(197) + neck_by_hand(2 * 197, 2 * wanted)
+    # The images, inputs of the first layer, get no gradient.
+    images = (2 * 196 + LOCAL_CROPS * 36) * 2 * 3 * 16**2 * CHANNELS
+    assert make_step().ours() == pytest.approx(3 * student + teacher - images, rel=1e-3)
+
+    view = 2 * backbone_by_hand(197) + neck_by_hand(2 * 197, 2 * 197)
+    local = LOCAL_CROPS * backbone_by_hand(37) + neck_by_hand(LOCAL_CROPS * 37, LOCAL_CROPS)
+    unused = neck_by_hand(0, LOCAL_CROPS * 36)  # logits of local patches: forward only
+    published = 4 * view + 3 * local + unused - images
+    assert make_step().published() == pytest.approx(published, rel=1e-3)
+
+
+def test_operations_are_those_that_run():
+    """Without values as with them."""
+    expected = make_step()
     torch.manual_seed(0)
-    options = [*TINY, '--global-size=224', '--local-size=96', '--local-crops=3']
-    args = step.parse_args(options)
-    args.drop_path = 0.0
-    work = workload.Workload(args, number=1)
-    runner = OurTraining(work).runner
-    data = runner.model.data_preprocessor(work.ours()[0], True)
+    model, masks = MODELS.build(expected.model_cfg), torch.rand(20, 2, 14, 14) < 0.15
+    inputs = dict(global_crops=torch.randn(20, 2, 3, 224, 224), masks=masks)
+    inputs['local_crops'] = torch.randn(20, LOCAL_CROPS, 3, 96, 96)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        losses = runner.model.loss(data['inputs'])
+        losses = model.loss(inputs)
         (losses['loss_cls'] + losses['loss_patch']).backward()
-    expected = step.step_of(args)
-    expected.masked = data['inputs']['masks'].float().mean().item()
-    # The first layer's inputs, the images, get no gradient: some 2 %.
-    counted = counter.get_total_flops() / args.batch_size
-    assert 0.97 < counted / expected.ours() < 1.0
+    assert counter.get_total_flops() / 20 == pytest.approx(expected.ours(), rel=1e-3)
 
 
+def test_drop_path_and_masks_change_the_operations():
+    assert make_step(drop_path=0.4).ours() < make_step().ours()
+    assert make_step(drop_path=0.4).published() == make_step().published()
+    assert make_step(masked=0.0).ours() < make_step().ours() < make_step(masked=0.7).ours()
+
+
+@pytest.mark.slow
 def test_cost_of_the_recipes():
-    paths = sorted(cost.CONFIGS.glob('ibot_vit*.py'))
-    assert len(paths) == 7
-    for path in paths:
-        figures = cost.recipe(path, 0.5)
+    assert len(cost.recipes()) == 9
+    for name, epochs in dict(ibot_vits16=800, ibot_swint_w14=300).items():
+        figures = cost.recipe(cost.CONFIGS / f'{name}.py', 0.5)
         assert figures['gflop'] < figures['published_gflop']
-        hours, rate = (figures[f'A100 (bf16) {name}'] for name in ('hours', 'images/s'))
+        hours, rate = (figures[f'A100 (bf16) {part}'] for part in ('hours', 'images/s'))
         assert rate == pytest.approx(0.5 * 312e12 / figures['gflop'] / 1e9)
-        assert hours * 2 == pytest.approx(cost.recipe(path, 0.25)['A100 (bf16) hours'])
-    small = cost.recipe(cost.CONFIGS / 'ibot_vits16.py', 0.5)
-    images = small['A100 (bf16) hours'] * 3600 * small['A100 (bf16) images/s']
-    assert images == pytest.approx(800 * 1_281_167)
+        assert hours * 3600 * rate == pytest.approx(epochs * 1_281_167)
 
 
 def test_timer_goes_round_the_batches():

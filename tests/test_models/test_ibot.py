@@ -15,6 +15,7 @@ NUM_PROTOTYPES = 20
 OPTIONS = {
     'default': {},
     'drop path': dict(backbone=dict(drop_path_rate=0.5)),
+    'no bias in attention': dict(backbone=dict(qkv_bias=False)),
     'layer scale': dict(backbone=dict(layer_scale_init_value=0.1)),
     'activation checkpointing': dict(
         backbone=dict(checkpoint_activations=True, drop_path_rate=0.5)

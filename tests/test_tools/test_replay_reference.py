@@ -12,19 +12,23 @@ TOP = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    'name, dtype, bound',
+    'name, dtype, bound, options',
     [
-        ('shared_head', 'float64', 1e-9),
-        ('shared_head', 'float32', 1e-4),
+        ('shared_head', 'float64', 1e-9, []),
+        ('shared_head', 'float32', 1e-4, []),
+        ('shared_head', 'float64', 1e-9, ['model.backbone.checkpoint_activations=True']),
+        pytest.param(
+            'shared_head', 'float32', 1e-4, ['model.compile_backbone=True'], marks=pytest.mark.slow
+        ),
         # Separate heads in the student only, batch norm. Not in float32: biases before a batch norm
         # have no gradient but rounding, which Adam scales up.
-        ('separate_heads_batch_norm', 'float64', 1e-9),
+        ('separate_heads_batch_norm', 'float64', 1e-9, []),
         # Swin: local crops that no window and no merging divides, masks from the second epoch, free
         # gain.
-        ('swin_padded', 'float64', 1e-9),
+        ('swin_padded', 'float64', 1e-9, []),
     ],
 )
-def test_replay(name, dtype, bound):
+def test_replay(name, dtype, bound, options):
     result = subprocess.run(
         [
             sys.executable,
@@ -32,6 +36,7 @@ def test_replay(name, dtype, bound):
             f'tests/data/trajectory_{name}.npz',
             '--dtype',
             dtype,
+            *(['--cfg-options', *options] if options else []),
         ],
         cwd=TOP,
         capture_output=True,

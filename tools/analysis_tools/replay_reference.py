@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.console import Console
@@ -97,8 +97,8 @@ def _swin(settings: dict) -> dict:
 BACKBONES = dict(vit=('ibot_vits16.py', _vit), swin=('ibot_swint_w7.py', _swin))
 
 
-def build_config(settings: dict, work_dir: str) -> Config:
-    """The pre-training config with the recorded settings."""
+def build_config(settings: dict, work_dir: str, options: dict) -> Config:
+    """The pre-training config with the recorded settings, then with ``options``."""
     config, backbone_settings = BACKBONES[settings['backbone']]
     cfg = Config.fromfile(CONFIGS / config)
     shared, shared_teacher = settings['shared_head'], settings['shared_head_teacher']
@@ -162,6 +162,7 @@ def build_config(settings: dict, work_dir: str) -> Config:
     cfg.work_dir = work_dir
     cfg.experiment_name = f'replay-{Path(work_dir).name}'
     cfg.log_level = logging.ERROR
+    cfg.merge_from_dict(options)
     return cfg
 
 
@@ -262,12 +263,13 @@ def relative_error(value, recorded: np.ndarray) -> float:
     return float((value - recorded).abs().max() / (recorded.abs().max() or 1.0))
 
 
-def replay(path: str, dtype: torch.dtype) -> dict[str, float]:
+def replay(path: str, dtype: torch.dtype, options: dict) -> dict[str, float]:
     """Run a recording again.
 
     Args:
         path: The recording.
         dtype: Precision of the replay.
+        options: What to change of the config, by dotted key.
 
     Returns:
         Worst relative error of each recorded quantity and of both final states.
@@ -279,7 +281,7 @@ def replay(path: str, dtype: torch.dtype) -> dict[str, float]:
     torch.set_default_dtype(dtype)
     try:
         with tempfile.TemporaryDirectory() as work_dir:
-            cfg = build_config(settings, work_dir)
+            cfg = build_config(settings, work_dir, options)
             runner = Runner.from_cfg(cfg)
             # A loader of recorded steps has no configuration that could stand in `cfg`.
             runner._train_dataloader = DataLoader(
@@ -318,9 +320,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('file', help='recorded run, .npz')
     parser.add_argument('--dtype', choices=['float64', 'float32'], default='float64')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='options that must not matter, such as model.compile_backbone=True',
+    )
     args = parser.parse_args()
 
-    errors = replay(args.file, getattr(torch, args.dtype))
+    errors = replay(args.file, getattr(torch, args.dtype), args.cfg_options)
     table = Table('recorded quantity', 'worst relative error', title=Path(args.file).name)
     for name, error in errors.items():
         table.add_row(name, f'{error:.3g}')

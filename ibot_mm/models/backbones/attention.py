@@ -7,11 +7,12 @@ their names, are those of mmpretrain.
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks.transformer import FFN
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.models.utils import MultiheadAttention
-from torch import Tensor
+from torch import Tensor, nn
 
 from ibot_mm.functional.rotary_embedding import rotate
 
@@ -55,19 +56,25 @@ def forward_rows(
     """Run one encoder layer where only some of its outputs are wanted.
 
     All tokens are attended to. Output projection and feed-forward network, two thirds of the
-    layer, run on the wanted ones.
+    layer, run on the wanted ones; where these are only [CLS], so does the rest.
 
     Args:
         layer: Pre-norm layer of mmpretrain's ``VisionTransformer``.
         tokens: Shape (B, T, D).
-        rows: Places of the wanted tokens among the B * T, shape (R,).
+        rows: Places of the wanted tokens among the B * T, the first B those of each image's
+            first token, shape (R,).
         angles: As in :func:`attend`. Defaults to None.
 
     Returns:
         Shape (R, D).
     """
     module, images = layer.attn, rows // tokens.shape[1]
-    attended = module.proj_drop(attend(module, layer.ln1(tokens), angles, rows))
+    normalised = layer.ln1(tokens)
+    if len(rows) == len(tokens) and angles is None and _is_plain(module):
+        attended = attend_first(module, normalised)
+    else:
+        attended = attend(module, normalised, angles, rows)
+    attended = module.proj_drop(attended)
     scale = sample_scale(tokens, module.out_drop)[images, None]
     wanted = tokens.flatten(0, 1).index_select(0, rows) + module.gamma1(attended) * scale
     if not isinstance(layer.ffn, FFN):
@@ -103,6 +110,43 @@ def attend(
     output = attention.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
     output = output.transpose(1, 2).flatten(2)
     return attention.proj(output if rows is None else output.flatten(0, 1).index_select(0, rows))
+
+
+def attend_first(attention: MultiheadAttention, tokens: Tensor) -> Tensor:
+    """:func:`attend` for the first token of each image, without keys and values of all tokens.
+
+    The product of a query with a key is that of the query, taken back through the key's
+    projection, with the token; the mean of values is the value of the mean token. The bias of the
+    keys adds the same to all products of a query: the softmax does not see it.
+
+    Args:
+        attention: Attention module for which :func:`_is_plain` holds.
+        tokens: Normalised tokens (B, T, D).
+
+    Returns:
+        Shape (B, D).
+    """
+    heads = attention.num_heads, attention.head_dims  # (heads, C)
+    of_query, of_key, of_value = attention.qkv.weight.chunk(3)  # (heads * C, D) each
+    bias = attention.qkv.bias
+    query_bias, _, value_bias = (None, None, None) if bias is None else bias.chunk(3)
+    query = F.linear(tokens[:, 0], of_query, query_bias).unflatten(1, heads)
+    query = torch.einsum('bhc,hcd->bhd', query, of_key.unflatten(0, heads))
+    # The heads, which share keys and values, are the queries of one head of D channels.
+    mean = F.scaled_dot_product_attention(
+        query[:, None], tokens[:, None], tokens[:, None], scale=attention.head_dims**-0.5
+    )[:, 0]  # (B, heads, D)
+    value = torch.einsum('bhd,hcd->bhc', mean, of_value.unflatten(0, heads)).flatten(1)
+    return attention.proj(value if value_bias is None else value + value_bias)
+
+
+def _is_plain(attention: MultiheadAttention) -> bool:
+    """Whether only the module's linear layers and a softmax make its output."""
+    return (
+        type(attention.qkv) is nn.Linear
+        and attention.scaled_dot_product_attention is F.scaled_dot_product_attention
+        and not (attention.attn_drop and attention.training)
+    )
 
 
 def attend_in_windows(

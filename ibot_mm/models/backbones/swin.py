@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ibot_mm.registry import MODELS
 
+from .patch_embedding import embed_patches
+
 NORM = dict(type='LN', eps=1e-6)
 
 
@@ -149,7 +151,7 @@ class MaskedSwinTransformer(SwinTransformer):
             ValueError: If masks are given to a network without mask token, or do not fit the
                 images.
         """
-        tokens, grid = self.patch_embed(images)  # (B, N, C), (H/p, W/p)
+        tokens, grid = embed_patches(self.patch_embed, images)  # (B, N, C), (H/p, W/p)
         if masks is not None:
             tokens = self._mask(tokens, masks, grid)
         tokens = self.drop_after_pos(tokens)

@@ -21,6 +21,7 @@ from ibot_mm.registry import MODELS
 
 from .attention import attend, forward_layer, forward_rows
 from .layer_numbers import check_frozen_stages, resolve_indices
+from .patch_embedding import embed_patches
 from .patches import check_size, hide_patches
 
 
@@ -222,7 +223,7 @@ class MaskedVisionTransformer(VisionTransformer):
     def _embed(self, images: Tensor, masks: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
         """Input of the first layer (B, T, D), the last H/p * W/p of T being patches, and grid."""
         check_size(images, self.patch_embed.projection.kernel_size)
-        tokens, grid = self.patch_embed(images)  # (B, N, D), (H/p, W/p)
+        tokens, grid = embed_patches(self.patch_embed, images)  # (B, N, D), (H/p, W/p)
         if masks is not None:
             tokens = hide_patches(tokens, masks, self.mask_token, grid)
         if self.cls_token is not None:
