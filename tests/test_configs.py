@@ -5,12 +5,14 @@ from pathlib import Path
 
 import modelindex
 import pytest
+import timm
 import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, METRICS, MODELS, TRANSFORMS, init_default_scope
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 PRETRAIN = sorted((CONFIGS / 'pretrain').glob('*.py'))
+CONTINUE = [path.stem for path in PRETRAIN if path.stem.endswith('_continue')]
 INDEX = CONFIGS.parent / 'model-index.yml'
 
 # epochs, lr at 1024 images, min lr, warm-up of the temperature, frozen epochs, clip, drop path,
@@ -70,6 +72,61 @@ def test_recipes(name, recipe):
     assert cfg.param_scheduler[1].final_ratio == 10
     assert cfg.param_scheduler[0].warmup == 10
     assert cfg.default_hooks.teacher.momentum == 0.996
+
+
+@pytest.mark.parametrize('path', PRETRAIN, ids=lambda path: path.stem)
+def test_crops_and_masks_fit_the_patches(path):
+    cfg = Config.fromfile(path)
+    crops, masks = (cfg.train_dataloader.dataset.pipeline[i] for i in (2, 4))
+    patch = 32 if 'swin' in path.stem else cfg.model.backbone.patch_size
+    assert masks.patch_size == patch
+    assert crops.global_size % patch == crops.local_size % patch == 0
+
+
+@pytest.mark.parametrize('name', CONTINUE)
+def test_continuing_is_gentler_than_its_recipe(name):
+    """Less and shorter of all that moves the weights, and the hooks that watch over them."""
+    cfg = Config.fromfile(CONFIGS / f'pretrain/{name}.py')
+    start = name.partition('_continue')[0].replace('b14_dinov2', 's16').removesuffix('_reg')
+    base = Config.fromfile(CONFIGS / f'pretrain/{start}.py')
+
+    def rate(cfg):
+        return cfg.optim_wrapper.optimizer.lr / cfg.auto_scale_lr.base_batch_size
+
+    hooks, base_hooks = cfg.default_hooks, base.default_hooks
+    assert rate(cfg) < rate(base)
+    assert cfg.param_scheduler[0].warmup < base.param_scheduler[0].warmup
+    assert cfg.param_scheduler[0].final is None  # which would raise the rates of the first layers
+    assert hooks.temperature.warmup_epochs < base_hooks.temperature.warmup_epochs
+    assert hooks.teacher.momentum > base_hooks.teacher.momentum
+    assert cfg.optim_wrapper.constructor == 'ibot_mm.LayerDecayConstructor'
+    assert 0 < cfg.optim_wrapper.paramwise_cfg.layer_decay_rate < 1
+    assert 0 < hooks.patch_embedding.epochs < cfg.train_cfg.max_epochs < base.train_cfg.max_epochs
+    assert cfg.model.backbone.init_cfg.type == 'ibot_mm.PretrainedViT'
+    assert {'ibot_mm.SkipBadStepsHook', 'ibot_mm.CompareWithStartHook'} <= {
+        hook.type for hook in hooks.values()
+    }
+
+
+@pytest.mark.parametrize('registers', [0, 4])
+def test_weights_of_dinov2_fit_their_configs(registers, tmp_path):
+    """At a tiny width: patches, positions, layer scale, registers."""
+    name = f'ibot_vitb14_dinov2{"_reg" if registers else ""}_continue'
+    cfg = Config.fromfile(CONFIGS / f'pretrain/{name}.py')
+    sizes = dict(embed_dim=16, depth=2, num_heads=2, reg_tokens=registers, num_classes=0)
+    source = timm.models.VisionTransformer(img_size=518, patch_size=14, init_values=1e-5, **sizes)
+    state = {n.replace('reg_token', 'register_tokens'): t for n, t in source.state_dict().items()}
+    state['pos_embed'] = torch.randn(1, 1 + 37 * 37, 16)  # registers have no position
+    state['mask_token'] = torch.randn(1, 16)
+    torch.save(state, tmp_path / 'dinov2.pth')
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=64)
+    backbone = cfg.model.backbone.to_dict() | dict(arch=arch)
+    backbone['init_cfg']['checkpoint'] = str(tmp_path / 'dinov2.pth')
+    model = MODELS.build(backbone)
+    model.init_weights()
+    assert torch.equal(model.pos_embed, state['pos_embed'])
+    assert torch.equal(model.mask_token[0], state['mask_token'])
+    assert model(torch.randn(1, 3, 98, 98))[-1].shape == (1, 1 + 7 * 7, 16)
 
 
 # Published: k-NN, linear and fine-tuning on ImageNet-1K; box and mask AP on COCO; mIoU on ADE20K.

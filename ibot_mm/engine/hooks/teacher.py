@@ -43,6 +43,8 @@ class TeacherUpdateHook(Hook):
         if not runner.optim_wrapper.should_update():
             return
         momentum = cosine(self.momentum, self.final_momentum, runner.iter, runner.max_iters)
+        skipped = getattr(runner.optim_wrapper, 'skipped', None)  # a tensor, not waited for
+        options = {} if skipped is None else dict(skip=skipped)
         model = unwrap_model(runner, 'update_teacher', type(self).__name__)
-        model.update_teacher(momentum, skip=getattr(runner.optim_wrapper, 'skipped', None))
+        model.update_teacher(momentum, **options)
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)

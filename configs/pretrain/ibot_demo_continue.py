@@ -1,0 +1,21 @@
+# The demo's network from existing weights, with new heads: see docs/continue_training.md.
+_base_ = ['ibot_demo.py', '../_base_/schedules/continuing.py']
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            _delete_=True,
+            type='ibot_mm.PretrainedViT',
+            checkpoint='work_dirs/ibot_demo/epoch_16.pth',
+        )
+    )
+)
+optim_wrapper = _base_.continuing.optim_wrapper
+optim_wrapper.optimizer.lr = 5e-4
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(_base_.continuing.learning_rate)
+train_cfg = dict(max_epochs=16, val_interval=4)
+default_hooks = _base_.continuing.default_hooks
+default_hooks.patch_embedding.epochs = 2
+default_hooks.temperature.warmup_epochs = 8
+default_hooks.teacher.momentum = 0.99  # some 700 steps

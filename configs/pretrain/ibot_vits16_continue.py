@@ -1,0 +1,17 @@
+# ViT-S/16 from existing weights (published iBOT, DINO, timm, DeiT, ...) on own images:
+#     python tools/train.py configs/pretrain/ibot_vits16_continue.py --cfg-options \
+#         model.backbone.init_cfg.checkpoint=dino_deitsmall16_pretrain.pth data_root=...
+# The recipe is by judgement: what was measured is ibot_demo_continue.py.
+_base_ = ['ibot_vits16.py', '../_base_/schedules/continuing.py']
+
+model = dict(
+    backbone=dict(init_cfg=dict(type='ibot_mm.PretrainedViT', checkpoint='pretrained.pth')),
+    neck=dict(fixed_gain=True),
+)
+train_dataloader = dict(batch_size=64)
+auto_scale_lr = dict(base_batch_size=256)
+optim_wrapper = _base_.continuing.optim_wrapper
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(_base_.continuing.learning_rate)
+train_cfg = _base_.continuing.train_cfg
+default_hooks = _base_.continuing.default_hooks
