@@ -1,4 +1,8 @@
 # The demo's network from existing weights, with new heads: see docs/continue_training.md.
+#
+# The start is a third through its own training, and 16 epochs are some 700 steps: so the rate is
+# higher and the momentum lower than where a finished network is to be kept. Features that tell
+# images apart need no low temperatures to begin with, as those of the demo's random start do.
 _base_ = ['ibot_demo.py', '../_base_/schedules/continuing.py']
 
 model = dict(
@@ -11,11 +15,13 @@ model = dict(
     )
 )
 optim_wrapper = _base_.continuing.optim_wrapper
-optim_wrapper.optimizer.lr = 5e-4
+optim_wrapper.optimizer.lr = 2e-3
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(_base_.continuing.learning_rate)
 train_cfg = dict(max_epochs=16, val_interval=4)
 default_hooks = _base_.continuing.default_hooks
 default_hooks.patch_embedding.epochs = 2
-default_hooks.temperature.warmup_epochs = 8
-default_hooks.teacher.momentum = 0.99  # some 700 steps
+default_hooks.temperature.update(
+    temperature=(0.03, 0.03), patch_temperature=(0.04, 0.04), warmup_epochs=8
+)
+default_hooks.teacher.momentum = 0.98

@@ -1,7 +1,5 @@
-# ViT-S/16 from existing weights (published iBOT, DINO, timm, DeiT, ...) on own images:
-#     python tools/train.py configs/pretrain/ibot_vits16_continue.py --cfg-options \
-#         model.backbone.init_cfg.checkpoint=dino_deitsmall16_pretrain.pth data_root=...
-# The recipe is by judgement: what was measured is ibot_demo_continue.py.
+# ViT-S/16 from existing weights (published iBOT, DINO, timm, DeiT, ...) on one's own images, by a
+# recipe that is judgement, not measured: docs/continue_training.md.
 _base_ = ['ibot_vits16.py', '../_base_/schedules/continuing.py']
 
 model = dict(

@@ -261,3 +261,13 @@ def test_pre_training(kind):
     expected = {name: (before[name] + student[name]) / 2 for name in before}
     torch.testing.assert_close(after, expected)
     assert any(not torch.equal(after[name], before[name]) for name in after)
+
+
+@kinds
+def test_patch_embedding_is_found_under_one_name(kind):
+    """What the algorithm freezes by :meth:`IBOT.drop_patch_embedding_gradients`."""
+    model = build(kind)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    found = {names[parameter] for parameter in model.patch_embed.parameters()}
+    assert any(name.endswith(('proj.weight', 'projection.weight')) for name in found)
+    assert all(model.get_layer_depth(name)[0] == 0 for name in found)

@@ -136,6 +136,11 @@ class TimmVisionTransformer(BaseModule):
                 level=logging.WARNING,
             )
 
+    @property
+    def patch_embed(self) -> nn.Module:
+        """The patch embedding, under the name that it has in every backbone."""
+        return self.timm_model.patch_embed
+
     def train(self, mode: bool = True) -> 'TimmVisionTransformer':
         """Set the mode, but of what is frozen, and return the module."""
         super().train(mode)
