@@ -130,9 +130,10 @@ def test_operations_are_those_counted_by_hand():
 
 def test_operations_are_those_that_run():
     """Without values as with them."""
-    expected = make_step()
     torch.manual_seed(0)
-    model, masks = MODELS.build(expected.model_cfg), torch.rand(20, 2, 14, 14) < 0.15
+    masks = torch.rand(20, 2, 14, 14) < 0.3
+    expected = make_step(masked=masks.float().mean().item())
+    model = MODELS.build(expected.model_cfg)
     inputs = dict(global_crops=torch.randn(20, 2, 3, 224, 224), masks=masks)
     inputs['local_crops'] = torch.randn(20, LOCAL_CROPS, 3, 96, 96)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
