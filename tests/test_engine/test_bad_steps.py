@@ -117,7 +117,7 @@ OPTIONS = {
     'no mixed precision': {'optim_wrapper.type': 'ibot_mm.PerParameterClipOptimWrapper'},
     'batch norm': {'model.neck.norm_cfg': dict(type='BN1d')},
 }
-PLACES = ['gradient', 'backbone.patch_embed.projection', 'teacher.neck.layers.1']
+PLACES = ['gradient', 'backbone.layers.0.ln1', 'teacher.neck.layers.1']
 
 
 def compare(config, train, overflows, left_out, *hooks):
