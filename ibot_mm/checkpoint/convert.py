@@ -47,7 +47,9 @@ def convert(state_dict: Mapping[str, Tensor], format: Format) -> Converted:
     parts: dict[str, tuple[Row, dict[str, Tensor | None]]] = {}
     for name, tensor in state_dict.items():
         place = _place(name, rows)
-        if place:
+        if not tensor.numel():
+            converted.left_out[name] = 'empty'
+        elif place:
             row, found = place
             names = dict.fromkeys(part.format(**found) for part in row.names)
             parts.setdefault(row.ours.format(**found), (row, names))[1][name] = tensor
@@ -90,6 +92,32 @@ def revert(
                     same_size = part.numel() == like[name].numel()
                     reverted[name] = part.reshape(like[name].shape) if same_size else part
     return reverted
+
+
+def express(state_dict: Mapping[str, Tensor], format: Format) -> dict[str, Tensor]:
+    """Write weights in another format where there is no network of it to look at.
+
+    Args:
+        state_dict: Weights under our names.
+        format: Whose names are wanted; of several ways to write a parameter, the first is taken.
+
+    Returns:
+        Weights under names of the format; none shares memory with another.
+
+    Raises:
+        CheckpointError: If the format has no place for a parameter.
+    """
+    expressed = {}
+    for ours, tensor in state_dict.items():
+        places = ((row, match(row.ours, ours)) for row in format.gated_rows + format.rows)
+        row, found = next((place for place in places if place[1] is not None), (None, None))
+        if row is None or found is None:
+            raise CheckpointError(f"{format.title} has no place for '{ours}'")
+        names = [name.format(**found) for name in row.names]
+        tensors = row.parts.split(tensor, len(names)) if len(names) > 1 else [tensor]
+        tensors = [part.flatten(0, 1) for part in tensors] if row.flat else tensors
+        expressed |= {name: part.clone() for name, part in zip(names, tensors)}
+    return expressed
 
 
 def _place(name: str, rows: tuple[Row, ...]) -> tuple[Row, dict[str, str]] | None:

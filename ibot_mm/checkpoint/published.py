@@ -6,7 +6,7 @@ import re
 from torch import Tensor
 
 from .formats import PUBLISHED
-from .swin_names import swin_table
+from .swin_names import foreign_swin
 
 # Published name -> ours, tried in order.
 _BACKBONE = PUBLISHED.substitutions()
@@ -38,7 +38,8 @@ def published_to_ibot_mm(state_dict: dict[str, Tensor], shared: bool) -> dict[st
         KeyError: If a name is not one of the published code's.
     """
     mlp = _mlp_names(state_dict)
-    backbone = swin_table(state_dict) or _BACKBONE
+    swin = foreign_swin(state_dict)
+    backbone = swin.substitutions() if swin else _BACKBONE
     names = {}
     for name in state_dict:
         if name in mlp:

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Weights of Swin: the published iBOT code's, and ours, which are mmdet's and mmseg's too."""
+"""Weights of Swin: the published iBOT code's, timm's, and ours, which are mmdet's and mmseg's too."""
 
 import math
 import re
@@ -8,46 +8,39 @@ from collections.abc import Iterable, Mapping
 import torch.nn.functional as F
 from torch import Tensor
 
+from .convert import convert, express
 from .errors import CheckpointError
+from .formats.swin import swin_format
+from .formats.table import Format
 
-# Published (Microsoft's) name -> ours, as pairs for `re`.
-_PUBLISHED = (
-    (r'masked_embed', 'mask_token'),
-    (r'patch_embed\.proj\.(.*)', r'patch_embed.projection.\1'),
-    (r'patch_embed\.norm\.(.*)', r'patch_embed.norm.\1'),
-    (r'layers\.(\d+)\.blocks\.(\d+)\.norm([12])\.(.*)', r'stages.\1.blocks.\2.norm\3.\4'),
-    (r'layers\.(\d+)\.blocks\.(\d+)\.attn\.(.*)', r'stages.\1.blocks.\2.attn.w_msa.\3'),
-    (r'layers\.(\d+)\.blocks\.(\d+)\.mlp\.fc1\.(.*)', r'stages.\1.blocks.\2.ffn.layers.0.0.\3'),
-    (r'layers\.(\d+)\.blocks\.(\d+)\.mlp\.fc2\.(.*)', r'stages.\1.blocks.\2.ffn.layers.1.\3'),
-    (r'layers\.(\d+)\.downsample\.(.*)', r'stages.\1.downsample.\2'),
-)
 _ANCHORS = ('patch_embed.proj.weight', 'patch_embed.projection.weight')
 _TABLE = 'relative_position_bias_table'
 INDEX = 'relative_position_index'  # computed, not learned
 
 
-def swin_table(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """The table of a published Swin, by the names of its parameters; empty for another network.
+def foreign_swin(names: Iterable[str]) -> Format | None:
+    """The format of a Swin that has not our names; None for our Swin and for another network.
 
     Args:
         names: Of a whole state dict, with any prefix.
-
-    Returns:
-        (pattern of a published name, our name) pairs.
     """
+    names = list(names)
     found = (re.search(r'\blayers\.(\d+)\.blocks\.', name) for name in names)
-    stages = [int(match[1]) for match in found if match]
-    return (*_PUBLISHED, (r'norm\.(.*)', rf'norm{max(stages)}.\1')) if stages else ()
+    stages = {int(match[1]) for match in found if match}
+    if not stages:
+        return None
+    merges_first = any(re.search(r'\blayers\.0\.downsample\.', name) for name in names)
+    return swin_format(max(stages) + 1, of_timm=len(stages) > 1 and not merges_first)
 
 
 def to_unfold_order(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Reorder the inputs of a published Swin's patch merging to those of ``nn.Unfold``.
 
-    The published code puts the four neighbours one after the other, columns outermost, each with
-    all its channels; mm keeps the four values of a channel together, row by row.
+    The published code, as timm, puts the four neighbours one after the other, columns outermost,
+    each with all its channels; mm keeps the four values of a channel together, row by row.
 
     Args:
-        state_dict: Under published names, with any prefix.
+        state_dict: With any names.
 
     Returns:
         The same tensors but for those of ``downsample``.
@@ -58,6 +51,54 @@ def to_unfold_order(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else tensor
         for name, tensor in state_dict.items()
     }
+
+
+def from_unfold_order(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The reverse of :func:`to_unfold_order`."""
+    return {
+        name: tensor.unflatten(-1, (-1, 2, 2)).transpose(-1, -3).flatten(-3)
+        if '.downsample.' in name
+        else tensor
+        for name, tensor in state_dict.items()
+    }
+
+
+def express_swin(state_dict: Mapping[str, Tensor], format: Format) -> dict[str, Tensor]:
+    """Write weights of a Swin in another format, as :func:`express` those of a ViT."""
+    return express(from_unfold_order(state_dict), format)
+
+
+def read_swin(checkpoint: Mapping[str, Tensor], network: str = 'teacher') -> dict[str, Tensor]:
+    """Weights of a Swin under our names.
+
+    Args:
+        checkpoint: Tensors by their names, with any prefix, as from :func:`load_checkpoint_file`;
+            ours, the published code's or timm's.
+        network: Which one, where there are both: 'teacher' or 'student'. A file with neither has
+            one network, which is taken. Defaults to 'teacher'.
+
+    Returns:
+        Everything the network has, its mask token and indices of relative positions included.
+
+    Raises:
+        CheckpointError: If there is no Swin, or not the one wanted.
+    """
+    prefix = find_prefix(checkpoint, network)
+    state = {n.removeprefix(prefix): t for n, t in checkpoint.items() if n.startswith(prefix)}
+    format = foreign_swin(state)
+    if format:
+        converted = convert(state, format)
+        if converted.unknown:
+            raise CheckpointError(
+                f"'{converted.unknown[0]}' is not a parameter name of {format.title}"
+            )
+        state = to_unfold_order(converted.state)
+    if not any(re.match(r'stages\.\d+\.blocks\.\d+\.attn\.w_msa\.', name) for name in state):
+        raise CheckpointError(
+            f"the network under '{prefix}' is no Swin Transformer of ours, of the published code "
+            f'or of timm: its tensors begin with {", ".join(list(state)[:4])}'
+        )
+    return state
 
 
 def swin_state_dict(
@@ -72,10 +113,8 @@ def swin_state_dict(
     every second block, where a stage that is one window in pre-training is not shifted there.
 
     Args:
-        checkpoint: Tensors of a pre-training checkpoint by their names, with any prefix, as from
-            :func:`load_checkpoint_file`; ours or the published code's.
-        network: Which one, where there are both: 'teacher' or 'student'. A file with neither has
-            one network, which is taken. Defaults to 'teacher'.
+        checkpoint: As of :func:`read_swin`.
+        network: As of :func:`read_swin`. Defaults to 'teacher'.
         like: State dict of the network to be filled. Tables of relative positions are resized to
             its windows, bicubic, as mmdet and mmseg do. Defaults to None, left as they are.
 
@@ -86,16 +125,7 @@ def swin_state_dict(
     Raises:
         CheckpointError: If there is no Swin, or not the one wanted.
     """
-    prefix = find_prefix(checkpoint, network)
-    state = {n.removeprefix(prefix): t for n, t in checkpoint.items() if n.startswith(prefix)}
-    table = swin_table(state)
-    if table:
-        state = {_rename(name, table): t for name, t in to_unfold_order(state).items()}
-    if not any(re.match(r'stages\.\d+\.blocks\.\d+\.attn\.w_msa\.', name) for name in state):
-        raise CheckpointError(
-            f"the network under '{prefix}' is no Swin Transformer of ours or of the published "
-            f'code: its tensors begin with {", ".join(list(state)[:4])}'
-        )
+    state = read_swin(checkpoint, network)
     state = {n: t for n, t in state.items() if n != 'mask_token' and not n.endswith(INDEX)}
     if like is not None:
         for name in state.keys() & like.keys():
@@ -126,13 +156,6 @@ def find_prefix(names: Iterable[str], network: str) -> str:
             "checkpoint of a pre-training, or network='teacher' where only that was stored"
         )
     return chosen[0]
-
-
-def _rename(name: str, table: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in table:
-        if match := re.fullmatch(pattern, name):
-            return match.expand(replacement)
-    raise CheckpointError(f"'{name}' is not a parameter name of the published code's Swin")
 
 
 def _resize_table(table: Tensor, length: int) -> Tensor:

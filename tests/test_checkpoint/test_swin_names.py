@@ -15,7 +15,7 @@ from timm.models.swin_transformer import SwinTransformer as TimmSwin
 from torch import nn
 
 from ibot_mm.checkpoint import CheckpointError, LoadReport, PretrainedSwin
-from ibot_mm.checkpoint.swin_names import swin_state_dict, swin_table, to_unfold_order
+from ibot_mm.checkpoint.swin_names import foreign_swin, swin_state_dict, to_unfold_order
 from ibot_mm.models import MaskedSwinTransformer
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -256,8 +256,8 @@ def test_initialiser_tells_of_another_eps(tmp_path):
 
 def test_every_stage_count_names_its_last_norm():
     names = ['backbone.layers.2.blocks.0.norm1.weight', 'backbone.layers.10.blocks.0.norm1.weight']
-    assert swin_table(names)[-1][1] == r'norm10.\1'
-    assert swin_table(['backbone.blocks.0.norm1.weight']) == ()
+    assert foreign_swin(names).rows[-1].ours == 'norm10.{leaf}'
+    assert foreign_swin(['backbone.blocks.0.norm1.weight']) is None
 
 
 def test_only_patch_merging_is_reordered():

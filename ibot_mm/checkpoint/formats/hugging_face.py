@@ -9,11 +9,12 @@ from .table import Format, Row
 
 _TOKENS = (
     Row('embeddings.cls_token', 'cls_token'),
-    Row('embeddings.mask_token', 'mask_token'),
     Row('embeddings.register_tokens', 'register_tokens'),
     Row('embeddings.distillation_token', 'dist_token'),
     Row('embeddings.position_embeddings', 'pos_embed'),
 )
+_MASK_TOKEN = Row('embeddings.mask_token', 'mask_token')
+_FLAT_MASK_TOKEN = Row('embeddings.mask_token', 'mask_token', flat=True)
 _PATCHES = Row('embeddings.patch_embeddings.projection.{leaf}', 'patch_embed.projection.{leaf}')
 _NORMS = (Row('layernorm.{leaf}', 'ln1.{leaf}'), Row('pooler.layernorm.{leaf}', 'ln2.{leaf}'))
 _LEFT_OUT = (
@@ -78,6 +79,7 @@ HF_VIT = Format(
     title="transformers' ViT, DeiT, MAE and BEiT",
     rows=(
         *_TOKENS,
+        _MASK_TOKEN,
         _PATCHES,
         *_layer(
             'encoder.layer.{layer}.',
@@ -98,6 +100,7 @@ HF_VIT_5 = Format(
     title="transformers' ViT, DeiT, MAE and BEiT, names of version 5",
     rows=(
         *_TOKENS,
+        _MASK_TOKEN,
         _PATCHES,
         *_layer(
             'layers.{layer}.',
@@ -117,6 +120,7 @@ HF_DINOV2 = Format(
     title="transformers' DINOv2, with and without registers",
     rows=(
         *_TOKENS,
+        _FLAT_MASK_TOKEN,
         _PATCHES,
         *_layer(
             'encoder.layer.{layer}.',
@@ -136,6 +140,7 @@ HF_DINOV2_5 = Format(
     title="transformers' DINOv2, with and without registers, names of version 5",
     rows=(
         *_TOKENS,
+        _FLAT_MASK_TOKEN,
         _PATCHES,
         *_layer('encoder.layer.{layer}.', *_NEW_ATTENTION, *_DINO, *_MLP, *_GATED),
         *_NORMS,
@@ -150,6 +155,7 @@ def _dinov3(name: str, title: str, prefix: str) -> Format:
         title=title,
         rows=(
             *_TOKENS,
+            _MASK_TOKEN,
             Row('embeddings.patch_embeddings.{leaf}', 'patch_embed.projection.{leaf}'),
             *_layer(
                 prefix,

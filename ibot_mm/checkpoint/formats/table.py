@@ -3,7 +3,7 @@
 
 Ours are those of :class:`ibot_mm.MaskedVisionTransformer`, which are mmpretrain's. Both columns
 are templates, so a table can be read in both directions: ``{layer}`` stands for the index of an
-encoder layer, ``{leaf}`` for ``weight`` or ``bias``.
+encoder layer, ``{stage}`` and ``{block}`` for those of a Swin, ``{leaf}`` for ``weight`` or ``bias``.
 """
 
 import re
@@ -15,7 +15,7 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-_PLACEHOLDERS = {'layer': r'\d+', 'leaf': 'weight|bias'}
+_PLACEHOLDERS = {'layer': r'\d+', 'stage': r'\d+', 'block': r'\d+', 'leaf': 'weight|bias'}
 
 
 class Concatenation:
@@ -60,11 +60,13 @@ class Row:
         theirs: Template of its name in the format, or of several names that make up ours.
         ours: Template of our name.
         parts: How several tensors make up ours.
+        flat: Whether it is a token stored as (1, D), which is (1, 1, D) here.
     """
 
     theirs: str | tuple[str, ...]
     ours: str
     parts: type[Concatenation] | type[MaskedKeyBias] = Concatenation
+    flat: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ class Format:
     Args:
         name: Short name.
         title: What uses these names, for messages.
-        rows: Parameters.
+        rows: Parameters. Where several give the same one, the first is how it is written.
         gated_rows: Parameters of a gated feed-forward network (SwiGLU), tried before ``rows``
             where the network has one; needed where both kinds share names.
         left_out: Patterns (as of ``fnmatch``) of names that have no counterpart, and what they

@@ -27,11 +27,11 @@ _BLOCKS = (
     Row('fc_norm.{leaf}', 'ln2.{leaf}'),
 )
 _GATED = (
+    Row('blocks.{layer}.mlp.fc1.{leaf}', 'layers.{layer}.ffn.w12.{leaf}'),
     Row(
         ('blocks.{layer}.mlp.fc1_g.{leaf}', 'blocks.{layer}.mlp.fc1_x.{leaf}'),
         'layers.{layer}.ffn.w12.{leaf}',
     ),
-    Row('blocks.{layer}.mlp.fc1.{leaf}', 'layers.{layer}.ffn.w12.{leaf}'),
     Row('blocks.{layer}.mlp.fc2.{leaf}', 'layers.{layer}.ffn.w3.{leaf}'),
 )
 _GAMMA = (
@@ -68,7 +68,7 @@ TIMM = Format(
 PUBLISHED = Format(
     name='published',
     title='the published iBOT',
-    rows=(*_TOKENS, Row('masked_embed', 'mask_token'), _QKV, *_BLOCKS, *_GAMMA),
+    rows=(*_TOKENS, Row('masked_embed', 'mask_token', flat=True), _QKV, *_BLOCKS, *_GAMMA),
     left_out=_HEADS,
 )
 
@@ -111,7 +111,7 @@ DINOV2 = Format(
     title='DINOv2, its code',
     rows=(
         *_TOKENS,
-        Row('mask_token', 'mask_token'),
+        Row('mask_token', 'mask_token', flat=True),
         Row('register_tokens', 'register_tokens'),
         _QKV,
         *_BLOCKS,

@@ -227,14 +227,14 @@ class MaskedVisionTransformer(VisionTransformer):
         if masks is not None:
             tokens = hide_patches(tokens, masks, self.mask_token, grid)
         if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         if self.pos_embed is not None:
             tokens = tokens + resize_position_embedding(
                 self.pos_embed, self.patch_resolution, grid, self.num_extra_tokens
             )
         if self.register_tokens is not None:  # they have no position
             extra, patches = tokens.tensor_split([self.num_extra_tokens], dim=1)
-            registers = self.register_tokens.expand(len(tokens), -1, -1)
+            registers = self.register_tokens.expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([extra, registers, patches], dim=1)
         return self.pre_norm(self.drop_after_pos(tokens)), grid
 
