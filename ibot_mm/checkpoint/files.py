@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -105,6 +105,31 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """What mmengine, and tools of this project, store beside weights; empty where there is nothing.
+
+    Args:
+        path: As of :func:`load_checkpoint_file`.
+
+    Returns:
+        For example ``cfg``, the text of the training's config. Objects of classes are left out.
+    """
+    file = find_file(path)
+    start = _start(file)
+    meta = None
+    if _is_safetensors(start):
+        with safe_open(file, 'pt') as opened:
+            text = (opened.metadata() or {}).get('meta', '')
+        try:
+            meta = json.loads(text)
+        except ValueError:
+            pass  # of another tool
+    elif start.startswith(_ZIP):
+        content = _read_torch(file, mmap=True)
+        meta = content.get('meta') if isinstance(content, Mapping) else None
+    return meta if isinstance(meta, dict) else {}
+
+
 def _read_shards(index: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name in sorted(set(json.loads(index.read_text())['weight_map'].values())):
@@ -115,14 +140,22 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def _start(file: Path) -> bytes:
     with open(file, 'rb') as stream:
-        start = stream.read(64)
+        return stream.read(64)
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """They begin with the length of a header of JSON, whose bytes may be anything."""
+    return start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < 10**8
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    start = _start(file)
     text = start.lstrip(b'\xef\xbb\xbf \r\n\t')
     if not text:
         raise CheckpointError(f'{file} is empty: download or save it again.')
-    # Safetensors begin with the length of a header of JSON, whose bytes may be anything.
-    if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < 10**8:
+    if _is_safetensors(start):
         content = _read_safetensors(file)
     elif start.startswith((_ZIP, _PICKLE)):
         content = _read_torch(file)
@@ -148,14 +181,14 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         raise _damaged(file, error) from error
 
 
-def _read_torch(file: Path) -> Any:
+def _read_torch(file: Path, mmap: bool = False) -> Any:
     harmless = [(_Nothing, name) for name in _HARMLESS]
     # Older torch knows no allow-list; it refuses all that is not a tensor.
     safe_globals = getattr(torch.serialization, 'safe_globals', lambda _: nullcontext())
     try:
         with safe_globals(harmless), warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            return torch.load(file, map_location='cpu', weights_only=True)
+            return torch.load(file, map_location='cpu', weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL ([\w.]+)|unrecognized function|Can only', str(error))
         if found is None:

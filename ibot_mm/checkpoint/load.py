@@ -5,14 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from .convert import revert
 from .errors import CheckpointError
-from .files import load_checkpoint_file, read_config
+from .files import load_checkpoint_file
 from .fit import fit
 from .recognise import Network, find_networks, recognise
 from .report import LoadReport
+from .settings import Settings, read_settings
 
 
 def load_pretrained_vit(
@@ -34,30 +35,33 @@ def load_pretrained_vit(
         CheckpointError: If the file cannot be read, holds no ViT, or its weights do not fit. The
             message names the causes and the options that end them.
     """
-    target = _network_of(module)
     tensors = load_checkpoint_file(checkpoint)
     try:
         source = recognise(tensors, network)
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint} cannot be used: {error}.') from error
-    report = LoadReport(
-        checkpoint=str(checkpoint),
-        format=source.format.title,
-        network=source.prefix,
-        backbone=type(module).__name__,
-        unexpected=list(source.weights.unknown),
-        left_out=_left_out(tensors, source),
-        new=_without_counterpart(target),
-    )
-    _compare_settings(report, read_config(checkpoint), source, module)
-    weights = fit(
-        source.weights.state,
-        source.format,
-        target.weights.state,
-        grid=cast(Any, module).patch_resolution,
-        rotary=getattr(module, 'rotary', False),
-        report=report,
-    )
+    return fill(module, source, tensors, str(checkpoint), read_settings(checkpoint), strict)
+
+
+def fill(
+    module: nn.Module,
+    source: Network,
+    tensors: Iterable[str],
+    checkpoint: str,
+    settings: Settings,
+    strict: bool = True,
+) -> LoadReport:
+    """Fill a ViT with a network of a checkpoint that has been read.
+
+    Args:
+        module: As of :func:`load_pretrained_vit`.
+        source: The network.
+        tensors: All names in the checkpoint, for the report.
+        checkpoint: Where it came from, for messages.
+        settings: What is told beside the weights.
+        strict: As of :func:`load_pretrained_vit`. Defaults to True.
+    """
+    report, state = compare(module, source, tensors, checkpoint, settings)
     if report.differences and strict:
         raise CheckpointError(
             '\n'.join(
@@ -68,12 +72,46 @@ def load_pretrained_vit(
                 ]
             )
         )
-    state = revert(weights, target.format, module.state_dict())
     if not state:
         raise CheckpointError(f'{checkpoint}: no tensor of it fits {report.backbone}.')
     module.load_state_dict(state, strict=False)
-    report.loaded = list(state)
     return report
+
+
+def compare(
+    module: nn.Module,
+    source: Network,
+    tensors: Iterable[str],
+    checkpoint: str,
+    settings: Settings,
+) -> tuple[LoadReport, dict[str, Tensor]]:
+    """Compare a ViT with a network of a checkpoint, as :func:`fill` does it, and load nothing.
+
+    Returns:
+        What would be loaded and what keeps the rest from it, and the weights for the module.
+    """
+    target = _network_of(module)
+    report = LoadReport(
+        checkpoint=checkpoint,
+        format=source.format.title,
+        network=source.prefix,
+        backbone=type(module).__name__,
+        unexpected=list(source.weights.unknown),
+        left_out=_left_out(tensors, source),
+        new=_without_counterpart(target),
+    )
+    _compare_settings(report, settings, source, module)
+    weights = fit(
+        source.weights.state,
+        source.format,
+        target.weights.state,
+        grid=cast(Any, module).patch_resolution,
+        rotary=getattr(module, 'rotary', False),
+        report=report,
+    )
+    state = revert(weights, target.format, module.state_dict())
+    report.loaded = list(state)
+    return report, state
 
 
 def _network_of(module: nn.Module) -> Network:
@@ -118,19 +156,19 @@ def _without_counterpart(target: Network) -> list[str]:
 
 
 def _compare_settings(
-    report: LoadReport, config: dict[str, Any], source: Network, module: nn.Module
+    report: LoadReport, settings: Settings, source: Network, module: nn.Module
 ) -> None:
     """Compare what weights do not show, where it is known: heads and the eps of norms."""
     layer: Any = module.get_submodule('layers.0')
-    theirs, ours = config.get('num_attention_heads'), layer.attn.num_heads
-    if theirs and theirs != ours:
+    heads, ours = settings.num_heads, layer.attn.num_heads
+    if heads and heads != ours:
         report.differences.append(
-            f'the checkpoint has {theirs} attention heads, the backbone {ours}: set '
-            f'num_heads={theirs} in arch'
+            f'the checkpoint has {heads} attention heads, the backbone {ours}: set '
+            f'num_heads={heads} in arch'
         )
-    theirs, ours = config.get('layer_norm_eps') or source.format.norm_eps, layer.ln1.eps
-    if theirs and abs(theirs - ours) > 2e-6:
+    eps, ours = settings.norm_eps or source.format.norm_eps, layer.ln1.eps
+    if eps and abs(eps - ours) > 2e-6:
         report.notes.append(
-            f'Norms of its network have an eps of {theirs}, those of the backbone {ours}: set '
-            f"norm_cfg=dict(type='LN', eps={theirs})."
+            f'Norms of its network have an eps of {eps}, those of the backbone {ours}: set '
+            f"norm_cfg=dict(type='LN', eps={eps})."
         )

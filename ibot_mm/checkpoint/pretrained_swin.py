@@ -2,6 +2,7 @@
 """Weights of a pre-trained Swin through ``init_cfg``."""
 
 import re
+from collections.abc import Mapping
 
 from mmengine.model import BaseModule, update_init_info
 from torch import Tensor, nn
@@ -45,19 +46,16 @@ class PretrainedSwin:
     def __call__(self, module: nn.Module) -> None:
         """Fill the backbone, as mmengine's ``initialize`` does it."""
         backbone = getattr(module, 'backbone', module)
-        own = backbone.state_dict()
         tensors = load_checkpoint_file(self.checkpoint)
         try:
-            state = swin_state_dict(tensors, self.network, like=own)
+            report, state = compare_swin(backbone, tensors, self.checkpoint, self.network)
         except CheckpointError as error:
             raise CheckpointError(f'{self.checkpoint} cannot be used: {error}.') from error
-        fits = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
-        report = self._compare(tensors, state, fits, backbone)
-        if not fits or (report.differences and self.strict):
+        if not state or (report.differences and self.strict):
             raise CheckpointError(
                 f'{report}\nWith strict=False what fits, if anything, is loaded with a warning.'
             )
-        backbone.load_state_dict(fits, strict=False)
+        backbone.load_state_dict(state, strict=False)
         for part in backbone.modules():
             if isinstance(part, BaseModule):
                 part.is_init = True  # else init_weights would draw them anew
@@ -65,34 +63,48 @@ class PretrainedSwin:
         if hasattr(backbone, '_params_init_info'):
             update_init_info(backbone, init_info=f'PretrainedSwin: loaded from {self.checkpoint}')
 
-    def _compare(
-        self,
-        tensors: dict[str, Tensor],
-        state: dict[str, Tensor],
-        fits: dict[str, Tensor],
-        backbone: nn.Module,
-    ) -> LoadReport:
-        source = swin_state_dict(tensors, self.network)
-        lacking = [n for n in backbone.state_dict() if n not in fits and not n.endswith(INDEX)]
-        # A pre-training has one output, that of its last stage.
-        new = [n for n in lacking if n not in state and re.match(r'norm\d+\.|mask_token', n)]
-        report = LoadReport(
-            checkpoint=self.checkpoint,
-            format='Swin',
-            network=find_prefix(tensors, self.network),
-            backbone=type(backbone).__name__,
-            loaded=list(fits),
-            resized={n: 'to other windows' for n in fits if fits[n].shape != source[n].shape},
-            new=new,
-            missing=[n for n in lacking if n not in new],
-            unexpected=[n for n in state if n not in fits],
+
+def compare_swin(
+    backbone: nn.Module, tensors: Mapping[str, Tensor], checkpoint: str, network: str = 'teacher'
+) -> tuple[LoadReport, dict[str, Tensor]]:
+    """Compare a Swin with one in a checkpoint, and load nothing.
+
+    Args:
+        backbone: mmdet's, mmseg's, mmpretrain's or ours.
+        tensors: Of the checkpoint, as from :func:`load_checkpoint_file`.
+        checkpoint: Where they came from, for messages.
+        network: 'teacher' or 'student'. Defaults to 'teacher'.
+
+    Returns:
+        What would be loaded and what not, and the weights for the backbone.
+
+    Raises:
+        CheckpointError: If the checkpoint holds no Swin, or not the one wanted.
+    """
+    own = backbone.state_dict()
+    source = swin_state_dict(tensors, network)
+    state = swin_state_dict(tensors, network, like=own)
+    fits = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
+    lacking = [n for n in own if n not in fits and not n.endswith(INDEX)]
+    # A pre-training has one output, that of its last stage.
+    new = [n for n in lacking if n not in state and re.match(r'norm\d+\.|mask_token', n)]
+    report = LoadReport(
+        checkpoint=checkpoint,
+        format='Swin',
+        network=find_prefix(tensors, network),
+        backbone=type(backbone).__name__,
+        loaded=list(fits),
+        resized={n: 'to other windows' for n in fits if fits[n].shape != source[n].shape},
+        new=new,
+        missing=[n for n in lacking if n not in new],
+        unexpected=[n for n in state if n not in fits],
+    )
+    if report.missing or report.unexpected:
+        report.differences.append('Give the backbone the arch of the pre-training.')
+    eps = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)}
+    if eps - {1e-6}:
+        report.notes.append(
+            f'Norms of the pre-training have an eps of 1e-06, those of the backbone '
+            f"{sorted(eps)}: set norm_cfg=dict(type='LN', eps=1e-6)."
         )
-        if report.missing or report.unexpected:
-            report.differences.append('Give the backbone the arch of the pre-training.')
-        eps = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)}
-        if eps - {1e-6}:
-            report.notes.append(
-                f'Norms of the pre-training have an eps of 1e-06, those of the backbone '
-                f"{sorted(eps)}: set norm_cfg=dict(type='LN', eps=1e-6)."
-            )
-        return report
+    return report, fits

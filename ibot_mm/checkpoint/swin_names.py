@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Weights of Swin: the published iBOT code's, timm's, and ours, which are mmdet's and mmseg's too."""
+"""Weights of Swin: the published code's, timm's, and ours, which are mmdet's and mmseg's too."""
 
 import math
 import re
@@ -166,3 +166,9 @@ def _resize_table(table: Tensor, length: int) -> Tensor:
     maps = table.T.unflatten(1, (source, source))[None]  # (1, heads, side, side)
     resized = F.interpolate(maps.float(), size=(target, target), mode='bicubic')
     return resized[0].flatten(1).T.contiguous().to(table.dtype)
+
+
+def holds_swin(names: Iterable[str]) -> bool:
+    """Whether a checkpoint holds a Swin of ours, the published code's or timm's."""
+    pattern = r'(^|\.)(stages|layers)\.\d+\.blocks\.\d+\.attn\.(w_msa\.)?' + _TABLE
+    return any(re.search(pattern, name) for name in names)

@@ -3,7 +3,8 @@
 
 Ours are those of :class:`ibot_mm.MaskedVisionTransformer`, which are mmpretrain's. Both columns
 are templates, so a table can be read in both directions: ``{layer}`` stands for the index of an
-encoder layer, ``{stage}`` and ``{block}`` for those of a Swin, ``{leaf}`` for ``weight`` or ``bias``.
+encoder layer, ``{stage}`` and ``{block}`` for those of a Swin, ``{leaf}`` for ``weight`` or
+``bias``.
 """
 
 import re
