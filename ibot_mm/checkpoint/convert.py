@@ -107,7 +107,7 @@ def express(state_dict: Mapping[str, Tensor], format: Format) -> dict[str, Tenso
     Raises:
         CheckpointError: If the format has no place for a parameter.
     """
-    expressed = {}
+    expressed: dict[str, Tensor] = {}
     for ours, tensor in state_dict.items():
         places = ((row, match(row.ours, ours)) for row in format.gated_rows + format.rows)
         row, found = next((place for place in places if place[1] is not None), (None, None))

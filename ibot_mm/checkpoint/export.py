@@ -3,19 +3,22 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .convert import express
-from .describe import describe_backbone
+from .describe import EPS, describe_backbone
 from .errors import CheckpointError
+from .formats import MMPRETRAIN, TIMM
 from .formats.swin import swin_format
-from .libraries import LIBRARIES
-from .parts import part_of
-from .swin_names import INDEX, express_swin
+from .libraries import LIBRARIES, MASK_TOKEN, Target, call
+from .recognise import choose_prefix
+from .settings import Settings
+from .swin_names import INDEX, express_swin, swin_options
 
 _TIMM_MODEL = re.compile(r'(.*\btimm_model\.)')
 
@@ -25,31 +28,19 @@ class Export:
     """Weights for a network of another library.
 
     Args:
-        title: The network.
+        target: The network.
         weights: Its names and shapes, complete.
-        suffixes: Of files that the library reads, the usual one first; empty for a folder with
-            ``config.json``.
-        options: Arguments that the network is built with; the contents of ``config.json``.
-            Empty where they are as in training.
-        usage: How it is built and filled, one line, ``FILE`` standing for the file.
-        left_out: Our names of parameters that the network does without, and what they are.
-        added: What the network has more, with values that change nothing.
     """
 
-    title: str
+    target: Target
     weights: dict[str, Tensor]
-    suffixes: tuple[str, ...]
-    usage: str
-    options: dict[str, Any] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    added: list[str] = field(default_factory=list)
 
 
 def export_backbone(backbone: nn.Module, library: str) -> Export:
     """Give the weights of a backbone the names and form of a library.
 
-    Values stay as they are, bit by bit, and read back by :func:`load_pretrained_vit` they are the
-    same; a network of the library that is built by ``options`` takes them with ``strict=True`` and
+    Values stay as they are, bit by bit: read back by :func:`rebuild_backbone` they are the same. A
+    network of the library that is built by ``target.options`` takes them with ``strict=True`` and
     gives the same tokens.
 
     Args:
@@ -73,28 +64,19 @@ def export_backbone(backbone: nn.Module, library: str) -> Export:
         )
     state = {n: t for n, t in backbone.state_dict().items() if n not in target.left_out}
     if target.positions and 'pos_embed' in state:
-        tokens = int('cls_token' in state)
-        before, patches = state['pos_embed'].tensor_split([tokens], dim=1)
+        before, patches = state['pos_embed'].tensor_split([int('cls_token' in state)], dim=1)
         zeros = patches.new_zeros(1, target.positions, patches.shape[2])
         state['pos_embed'] = torch.cat([before, zeros, patches], dim=1)
-    some = next(iter(state.values()))
-    added = {name: tensor.to(some.dtype) for name, tensor in target.added.items()}
-    return Export(
-        title=target.title,
-        weights=express(state | added, target.format),
-        suffixes=target.suffixes,
-        options=target.options,
-        usage=target.usage,
-        left_out=target.left_out,
-        added=_summary(added),
-    )
+    dtype = next(iter(state.values())).dtype
+    state |= {name: tensor.to(dtype) for name, tensor in target.added.items()}
+    return Export(target, express(state, target.format))
 
 
 def export_timm_model(tensors: Mapping[str, Tensor], network: str = 'teacher') -> Export | None:
     """Weights of a timm model that was trained inside :class:`ibot_mm.TimmVisionTransformer`.
 
-    Its names only have a prefix there, so that any model of timm's can be exported, with
-    formats this package does not know too.
+    There its names only have a prefix, so any model of timm's can be exported, formats that this
+    package does not know included.
 
     Args:
         tensors: A whole checkpoint, as from :func:`load_checkpoint_file`.
@@ -106,54 +88,100 @@ def export_timm_model(tensors: Mapping[str, Tensor], network: str = 'teacher') -
     Raises:
         CheckpointError: If there is not exactly one such network.
     """
-    found = dict.fromkeys(m[1] for m in map(_TIMM_MODEL.match, tensors) if m)
-    if not found:
+    prefixes = list(dict.fromkeys(m[1] for m in map(_TIMM_MODEL.match, tensors) if m))
+    if not prefixes:
         return None
-    teachers = [prefix for prefix in found if 'teacher' in prefix.split('.')]
-    students = [prefix for prefix in found if prefix not in teachers]
-    chosen = (teachers or students) if network == 'teacher' else students
-    if len(chosen) != 1:
-        raise CheckpointError(f'it holds no single {network}, only {list(found)}')
-    prefix = chosen[0]
+    prefix = choose_prefix(prefixes, network)
     mask_token = prefix.removesuffix('timm_model.') + 'mask_token'
-    return Export(
+    target = Target(
         title='the timm model of the training',
-        weights={n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)},
-        suffixes=('.safetensors', '.pth'),
+        format=TIMM,
+        options={},
         usage='timm.create_model(NAME, num_classes=0, ..., checkpoint_path=FILE), as in training',
-        left_out={mask_token: 'the mask token'} if mask_token in tensors else {},
+        suffixes=('.safetensors', '.pth'),
+        left_out={'mask_token': MASK_TOKEN} if mask_token in tensors else {},
     )
+    weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    return Export(target, weights)
 
 
 def _export_swin(backbone: Any, library: str) -> Export:
     state = backbone.state_dict()
-    left_out = {}
-    if 'mask_token' in state and library != 'published':
-        del state['mask_token']
-        left_out['mask_token'] = 'the mask token, which only pre-training needs'
-    windows = f'windows of {backbone.stages[0].blocks[0].attn.window_size}, norms of eps 1e-6'
-    usage = f'the SwinTransformer of the training: {windows}'
-    if library == 'mmpretrain':
-        weights, title = state, 'the SwinTransformer of mmpretrain, mmdet and mmseg'
-    elif library in ('timm', 'published'):
-        if library == 'timm':  # which does not store what it computes
-            state = {n: t for n, t in state.items() if not n.endswith(INDEX)}
-        format = swin_format(backbone.num_layers, of_timm=library == 'timm')
-        weights, title = express_swin(state, format), format.title
-    else:
+    if library == 'huggingface':
         raise CheckpointError(
-            'Swin weights are exported for mmpretrain (mmdet, mmseg), timm and published, not for '
+            'Swin is exported for mmpretrain (and mmdet, mmseg), timm and published, not for '
             f'{library}.'
         )
-    suffixes = ('.safetensors', '.pth') if library == 'timm' else ('.pth',)
-    return Export(title, weights, suffixes, usage, left_out=left_out)
+    target = _swin_target(backbone, library)
+    if library != 'published' and state.pop('mask_token', None) is not None:
+        target.left_out['mask_token'] = MASK_TOKEN
+    if library == 'mmpretrain':
+        return Export(target, state)
+    if library == 'timm':  # which does not store what it computes
+        state = {name: tensor for name, tensor in state.items() if not name.endswith(INDEX)}
+    return Export(target, express_swin(state, target.format))
 
 
-def _summary(added: Mapping[str, Tensor]) -> list[str]:
-    """Each added part once, with its value."""
-    words = []
-    for name, tensor in added.items():
-        part = part_of(name)
-        value = 'ones' if tensor.numel() and tensor.all() else 'zeros'
-        words.append(f'{part.title if part else name}: {value}')
-    return list(dict.fromkeys(words))
+def _swin_target(backbone: Any, library: str) -> Target:
+    patch = backbone.patch_embed.projection.kernel_size[0]
+    height, width = (patch * number for number in backbone.patch_resolution)
+    own = swin_options(backbone.state_dict(), Settings(img_size=(height, width)))
+    if library == 'mmpretrain':
+        norm = dict(type='LN', eps=EPS)
+        stages = [
+            dict(
+                window_size=stage.blocks[0].attn.window_size,
+                block_cfgs=dict(norm_cfg=norm),
+                downsample_cfg=dict(norm_cfg=norm),
+            )
+            for stage in backbone.stages
+        ]
+        options = dict(
+            arch=own['arch'],
+            in_channels=own['in_channels'],
+            img_size=(height, width),
+            patch_size=patch,
+            out_indices=(len(stages) - 1,),
+            norm_cfg=norm,
+            patch_cfg=dict(norm_cfg=norm, padding=0),
+            stage_cfgs=stages,
+        )
+        return Target(
+            title="mmpretrain's SwinTransformer, whose names mmdet's and mmseg's have too",
+            format=MMPRETRAIN,
+            options=options,
+            usage=call('dict', type='mmpretrain.SwinTransformer', **options)[:-1]
+            + ", init_cfg=dict(type='Pretrained', checkpoint=FILE))",
+            suffixes=('.pth',),
+        )
+    options = dict(
+        img_size=(height, width) if library == 'timm' else height,
+        patch_size=patch,
+        in_chans=own['in_channels'],
+        embed_dim=own['arch']['embed_dims'],
+        depths=own['arch']['depths'],
+        num_heads=own['arch']['num_heads'],
+        window_size=own['window_size'],
+        num_classes=0,
+    )
+    format = swin_format(backbone.num_layers, of_timm=library == 'timm')
+    if library == 'timm':
+        name = 'swin_tiny_patch4_window7_224'
+        options |= dict(norm_layer=partial(nn.LayerNorm, eps=EPS))
+        return Target(
+            title=format.title,
+            format=format,
+            options=dict(model_name=name) | options,
+            usage=call('timm.create_model', name, **options)[:-1] + ', checkpoint_path=FILE)',
+            remark='timm pads maps in another way, where windows do not divide them',
+            suffixes=('.safetensors', '.pth'),
+        )
+    options['masked_im_modeling'] = own['mask_token']
+    return Target(
+        title=format.title,
+        format=format,
+        options=options,
+        usage=call('models.swin_transformer.SwinTransformer', **options)
+        + ".load_state_dict(torch.load(FILE)['state_dict'])",
+        suffixes=('.pth',),
+    )

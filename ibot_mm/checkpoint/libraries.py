@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from .describe import EPS, ViTDescription
 from .formats import HF_DINOV2, HF_DINOV3, HF_VIT, MMPRETRAIN, PUBLISHED, TIMM, TIMM_DINOV3, Format
+from .parts import part_of
+
+MASK_TOKEN = 'the mask token, which only pre-training needs'
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Target:
         added: Our names of parameters that it always has, with values of no effect.
         positions: How many entries of zero it has in the position embedding between [CLS] and
             the patches.
+        remark: Where it computes something else.
         suffixes: Of files that the library reads; empty for a folder of Hugging Face's.
         usage: How to build and fill it, one line; ``FILE`` stands for the file or folder.
     """
@@ -40,6 +44,17 @@ class Target:
     left_out: dict[str, str] = field(default_factory=dict)
     added: dict[str, Tensor] = field(default_factory=dict)
     positions: int = 0
+    remark: str = ''
+
+    def notes(self) -> list[str]:
+        """What weights lose and gain, in words; what is empty is nothing."""
+        notes = [f'left out: {what}' for what in self.left_out.values()]
+        for name, tensor in self.added.items():
+            part = part_of(name)
+            if part and tensor.numel():
+                value = 'ones' if tensor.all() else 'zeros'
+                notes.append(f'added, without effect: {part.title} of {value}')
+        return [*dict.fromkeys(notes), *([self.remark] if self.remark else [])]
 
 
 def mmpretrain(vit: ViTDescription) -> Target:
@@ -53,7 +68,7 @@ def mmpretrain(vit: ViTDescription) -> Target:
         title="mmpretrain's VisionTransformer",
         format=MMPRETRAIN,
         options=options,
-        usage=_call('dict', type='mmpretrain.VisionTransformer', **options)[:-1]
+        usage=call('dict', type='mmpretrain.VisionTransformer', **options)[:-1]
         + ", init_cfg=dict(type='Pretrained', checkpoint=FILE))",
         suffixes=('.pth',),
     )
@@ -98,7 +113,7 @@ def timm(vit: ViTDescription) -> Target:
         title="timm's Eva" if vit.rotary else "timm's VisionTransformer",
         format=TIMM_DINOV3 if vit.rotary else TIMM,
         options=dict(model_name=name) | options,
-        usage=_call('timm.create_model', name, **options)[:-1] + ', checkpoint_path=FILE)',
+        usage=call('timm.create_model', name, **options)[:-1] + ', checkpoint_path=FILE)',
         suffixes=('.safetensors', '.pth'),
         positions=0 if vit.rotary else vit.num_registers,
     )
@@ -132,7 +147,7 @@ def published(vit: ViTDescription) -> Target:
         title="the published iBOT's VisionTransformer",
         format=PUBLISHED,
         options=options,
-        usage=_call('models.vision_transformer.VisionTransformer', **options)
+        usage=call('models.vision_transformer.VisionTransformer', **options)
         + ".load_state_dict(torch.load(FILE)['state_dict'])",
         suffixes=('.pth',),
     )
@@ -231,7 +246,7 @@ def _refuse(target: Target, vit: ViTDescription, *parts: str) -> None:
 
 def _without_mask_token(target: Target, vit: ViTDescription) -> None:
     if vit.mask_token:
-        target.left_out['mask_token'] = 'the mask token, which only pre-training needs'
+        target.left_out['mask_token'] = MASK_TOKEN
 
 
 def _with_layer_scale(target: Target, vit: ViTDescription) -> None:
@@ -252,8 +267,8 @@ def _ratio(hidden: int, width: int) -> float:
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
-def _call(function: str, *args: Any, **options: Any) -> str:
-    """A call as one would write it."""
+def call(function: str, *args: Any, **options: Any) -> str:
+    """A call, as one would write it."""
 
     def written(value: Any) -> str:
         if isinstance(value, partial):

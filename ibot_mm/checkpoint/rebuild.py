@@ -1,17 +1,16 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """The backbone that a checkpoint holds, built from nothing but the checkpoint."""
 
-import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from torch import Tensor
 
 from ibot_mm.registry import MODELS
 
-from .describe import describe_weights
+from .describe import describe_backbone, describe_weights
 from .errors import CheckpointError
 from .files import load_checkpoint_file
 from .load import fill
@@ -19,7 +18,7 @@ from .pretrained_swin import compare_swin
 from .recognise import find_networks, recognise
 from .report import LoadReport, summary
 from .settings import Settings, read_settings
-from .swin_names import holds_swin, read_swin
+from .swin_names import holds_swin, read_swin, swin_options
 
 
 def rebuild_backbone(
@@ -75,34 +74,16 @@ def _rebuild_swin(
     return backbone, report
 
 
-def swin_options(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Any]:
-    """Arguments of :class:`ibot_mm.MaskedSwinTransformer` for weights under our names.
+def backbone_config(backbone: Any) -> str:
+    """The text of a config that builds a backbone, to be stored beside its weights.
 
-    Weights show everything but whether windows that fill the map of their stage do so by chance.
-    Where ``settings`` do not tell the size of images, the last stage is taken for one window, as
-    in every published pre-training.
+    There :func:`read_settings` finds what weights do not show, such as the heads of a ViT.
     """
-    blocks: dict[int, int] = {}
-    for name in state:
-        if found := re.match(r'stages\.(\d+)\.blocks\.(\d+)\.', name):
-            stage, block = int(found[1]), int(found[2])
-            blocks[stage] = max(blocks.get(stage, 0), block + 1)
-    tables = [
-        state[f'stages.{stage}.blocks.0.attn.w_msa.relative_position_bias_table']
-        for stage in range(len(blocks))
-    ]
-    windows = [(math.isqrt(len(table)) + 1) // 2 for table in tables]
-    patches = state['patch_embed.projection.weight']
-    patch_size = patches.shape[2]
-    return dict(
-        arch=dict(
-            embed_dims=patches.shape[0],
-            depths=[blocks[stage] for stage in range(len(blocks))],
-            num_heads=[table.shape[1] for table in tables],
-        ),
-        in_channels=patches.shape[1],
-        img_size=settings.img_size or windows[-1] * patch_size << (len(windows) - 1),
-        patch_size=patch_size,
-        window_size=max(windows),
-        mask_token='mask_token' in state,
-    )
+    if hasattr(backbone, 'stages'):
+        patch = backbone.patch_embed.projection.kernel_size
+        height, width = (n * p for n, p in zip(backbone.patch_resolution, patch))
+        options = swin_options(backbone.state_dict(), Settings(img_size=(height, width)))
+    else:
+        options = describe_backbone(backbone).options()
+    config = dict(type=f'ibot_mm.{type(backbone).__name__}', **options)
+    return Config(dict(model=dict(backbone=config))).pretty_text

@@ -75,6 +75,30 @@ def recognise(state_dict: Mapping[str, Tensor], network: str = 'teacher') -> Net
     return chosen[0]
 
 
+def choose_prefix(prefixes: Sequence[str], network: str) -> str:
+    """What the names of the wanted network have in front.
+
+    Args:
+        prefixes: Those of all networks in a checkpoint.
+        network: 'teacher' or 'student'. Where there is no teacher, the only network is taken for
+            both.
+
+    Raises:
+        CheckpointError: If there is no such network, or more than one.
+    """
+    if network not in ('teacher', 'student'):
+        raise CheckpointError(f"network must be 'teacher' or 'student', got {network!r}")
+    teachers = [prefix for prefix in prefixes if 'teacher' in prefix.split('.')]
+    students = [prefix for prefix in prefixes if prefix not in teachers]
+    chosen = (teachers or students) if network == 'teacher' else students
+    if len(chosen) != 1:
+        raise CheckpointError(
+            f'it holds no single {network}: networks were found under {list(prefixes)}. Give a '
+            "checkpoint of a pre-training, or network='teacher' where only that was stored"
+        )
+    return chosen[0]
+
+
 def find_networks(state_dict: Mapping[str, Tensor]) -> list[Network]:
     """All ViTs in a checkpoint, by the names that some format gives to the patch embedding."""
     anchors = {format.anchor for format in FORMATS}

@@ -59,7 +59,7 @@ def _backbone_of(text: Any) -> dict[str, Any]:
     try:
         statements = ast.parse(text).body if isinstance(text, str) else []
         for statement in statements:
-            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets) == 'model':
+            if isinstance(statement, ast.Assign) and ast.unparse(statement).startswith('model = '):
                 backbone = _literal(statement.value)['backbone']
                 return backbone if isinstance(backbone, dict) else {}
     except (SyntaxError, ValueError, TypeError, KeyError):

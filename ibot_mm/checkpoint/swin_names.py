@@ -4,6 +4,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +13,8 @@ from .convert import convert, express
 from .errors import CheckpointError
 from .formats.swin import swin_format
 from .formats.table import Format
+from .recognise import choose_prefix
+from .settings import Settings
 
 _ANCHORS = ('patch_embed.proj.weight', 'patch_embed.projection.weight')
 _TABLE = 'relative_position_bias_table'
@@ -135,27 +138,13 @@ def swin_state_dict(
 
 
 def find_prefix(names: Iterable[str], network: str) -> str:
-    """What the names of the wanted network have in front.
+    """What the names of the wanted network have in front, see :func:`choose_prefix`."""
+    return choose_prefix(find_prefixes(names), network)
 
-    Args:
-        names: Of a checkpoint.
-        network: 'teacher' or 'student'.
 
-    Raises:
-        CheckpointError: If there is no such network, or more than one.
-    """
-    if network not in ('teacher', 'student'):
-        raise CheckpointError(f"network must be 'teacher' or 'student', got {network!r}")
-    prefixes = [n.removesuffix(anchor) for n in names for anchor in _ANCHORS if n.endswith(anchor)]
-    teachers = [prefix for prefix in prefixes if 'teacher' in prefix.split('.')]
-    students = [prefix for prefix in prefixes if prefix not in teachers]
-    chosen = (teachers or students) if network == 'teacher' else students
-    if len(chosen) != 1:
-        raise CheckpointError(
-            f'it holds no single {network}: networks were found under {prefixes}. Give a '
-            "checkpoint of a pre-training, or network='teacher' where only that was stored"
-        )
-    return chosen[0]
+def find_prefixes(names: Iterable[str]) -> list[str]:
+    """What the names of each network have in front."""
+    return [n.removesuffix(anchor) for n in names for anchor in _ANCHORS if n.endswith(anchor)]
 
 
 def _resize_table(table: Tensor, length: int) -> Tensor:
@@ -172,3 +161,36 @@ def holds_swin(names: Iterable[str]) -> bool:
     """Whether a checkpoint holds a Swin of ours, the published code's or timm's."""
     pattern = r'(^|\.)(stages|layers)\.\d+\.blocks\.\d+\.attn\.(w_msa\.)?' + _TABLE
     return any(re.search(pattern, name) for name in names)
+
+
+def swin_options(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Any]:
+    """Arguments of :class:`ibot_mm.MaskedSwinTransformer` for weights under our names.
+
+    Weights show everything but whether windows that fill the map of their stage do so by chance.
+    Where ``settings`` do not tell the size of images, the last stage is taken for one window, as
+    in every published pre-training.
+    """
+    blocks: dict[int, int] = {}
+    for name in state:
+        if found := re.match(r'stages\.(\d+)\.blocks\.(\d+)\.', name):
+            stage, block = int(found[1]), int(found[2])
+            blocks[stage] = max(blocks.get(stage, 0), block + 1)
+    names = [f'stages.{stage}.blocks.0.attn.w_msa.{_TABLE}' for stage in range(len(blocks))]
+    if missing := [name for name in names if name not in state]:
+        raise CheckpointError(f'it is not complete, it lacks {", ".join(missing)}')
+    tables = [state[name] for name in names]
+    windows = [(math.isqrt(len(table)) + 1) // 2 for table in tables]
+    patches = state['patch_embed.projection.weight']
+    patch_size = patches.shape[2]
+    return dict(
+        arch=dict(
+            embed_dims=patches.shape[0],
+            depths=[blocks[stage] for stage in sorted(blocks)],
+            num_heads=[table.shape[1] for table in tables],
+        ),
+        in_channels=patches.shape[1],
+        img_size=settings.img_size or windows[-1] * patch_size << (len(windows) - 1),
+        patch_size=patch_size,
+        window_size=max(windows),
+        mask_token='mask_token' in state,
+    )

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Writing weights: safetensors, files of torch, folders of Hugging Face's."""
+"""Writing weights: safetensors, files of torch, folders of Hugging Face's; publishing."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -8,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ibot_mm.version import __version__
 
 from .errors import CheckpointError
+from .export import Export
+from .files import load_checkpoint_file, read_meta
 
 SUFFIXES = ('.safetensors', '.pth')
+STATE = 'state_dict.'
 
 
 def write_weights(
@@ -83,6 +86,34 @@ def write_folder(
     return path
 
 
+def write_export(
+    path: str | Path, export: Export, config: str | None = None, overwrite: bool = False
+) -> str:
+    """Write weights for another library in the way that it reads.
+
+    Args:
+        path: A file, or a folder for transformers.
+        export: The weights.
+        config: Text of a config of the backbone they come from, stored beside them where there is
+            room. Defaults to None, nothing.
+        overwrite: Whether what is there is replaced. Defaults to False.
+
+    Returns:
+        What was written, what was left out or added, and how it is used, for the user.
+
+    Raises:
+        CheckpointError: If the library does not read files of that ending, or the file is there.
+    """
+    target = export.target
+    if target.suffixes:
+        check_output(Path(path), target.suffixes, overwrite)
+        write_weights(path, export.weights, dict(cfg=config) if config else None, overwrite)
+    else:
+        write_folder(path, export.weights, target.options, overwrite)
+    usage = target.usage.replace('FILE', repr(str(path)))
+    return '\n'.join([f'{path}: for {target.title}', *target.notes(), usage])
+
+
 def check_output(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
     """Refuse a file that is there already, or has the ending of another kind.
 
@@ -102,7 +133,41 @@ def check_output(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None
         raise CheckpointError(f'{path} is there already: give another name, or overwrite it.')
 
 
-def backbone_config(type: str, options: Mapping[str, Any]) -> str:
-    """The text of a config of a backbone, as ``meta['cfg']``, from which its heads can be read."""
-    backbone = dict(type=f'ibot_mm.{type}', **options)
-    return Config(dict(model=dict(backbone=backbone))).pretty_text
+def publish(
+    checkpoint: str | Path, out: str | Path, overwrite: bool = False
+) -> tuple[Path, list[str]]:
+    """Write the weights of a checkpoint without optimiser, schedules and logs.
+
+    All networks stay, in full precision: a pre-training keeps student, teacher and heads. For a
+    backbone alone see :func:`export_backbone`.
+
+    Args:
+        checkpoint: See :func:`load_checkpoint_file`.
+        out: File to write, ``.safetensors`` or ``.pth``; the first eight digits of its SHA-256 are
+            put into the name, as mm and torch do it.
+        overwrite: Whether a file that is called ``out`` may be replaced. Defaults to False.
+
+    Returns:
+        The file, and names of tensors that were left out.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read or the file not be written.
+    """
+    tensors = load_checkpoint_file(checkpoint)
+    weights = {n.removeprefix(STATE): t for n, t in tensors.items() if n.startswith(STATE)}
+    left_out = [name for name in tensors if weights and not name.startswith(STATE)]
+    meta = _plain(read_meta(checkpoint))
+    path = write_weights(out, weights or tensors, meta, overwrite)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    return path.rename(path.with_name(f'{path.stem}-{digest}{path.suffix}')), left_out
+
+
+def _plain(meta: dict[str, Any]) -> dict[str, Any]:
+    """What JSON can hold; the rest are objects of classes."""
+    plain = {}
+    for name, value in meta.items():
+        try:
+            plain[name] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            continue
+    return plain

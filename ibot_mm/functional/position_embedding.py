@@ -69,7 +69,8 @@ def resize_by_matrices(maps: Tensor, target_grid: tuple[int, int]) -> Tensor:
         _taps(axis, torch.where(same, 1.0, length / (size + 0.1)), length).to(maps.dtype)
         for axis, (size, length) in zip(axes, sizes)
     )
-    return rows @ maps @ columns.T
+    maps = (maps @ columns.T).transpose(2, 3)  # (1, D, w, H)
+    return (maps @ rows.T).transpose(2, 3)
 
 
 def _taps(axis: Tensor, step: Tensor, length: int, a: float = -0.75) -> Tensor:

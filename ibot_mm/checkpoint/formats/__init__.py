@@ -25,4 +25,16 @@ FORMATS = (
     HF_DINOV3_5,
 )
 
-__all__ = ['FORMATS', 'PUBLISHED', 'TIMM', 'Format', 'Row', 'match']
+__all__ = [
+    'FORMATS',
+    'HF_DINOV2',
+    'HF_DINOV3',
+    'HF_VIT',
+    'MMPRETRAIN',
+    'PUBLISHED',
+    'TIMM',
+    'TIMM_DINOV3',
+    'Format',
+    'Row',
+    'match',
+]
