@@ -22,6 +22,7 @@ from .locations import find_file
 # needed, so all of it becomes `_Nothing`, and not even these functions and classes are run.
 _HARMLESS = (
     'argparse.Namespace',
+    'builtins.bytes',
     'builtins.getattr',
     'builtins.slice',
     'datetime.datetime',

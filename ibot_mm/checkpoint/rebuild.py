@@ -16,7 +16,7 @@ from .files import load_checkpoint_file
 from .load import fill
 from .pretrained_swin import compare_swin
 from .recognise import find_networks, recognise
-from .report import LoadReport, summary
+from .report import LoadReport
 from .settings import Settings, read_settings
 from .swin_names import holds_swin, read_swin, swin_options
 
@@ -64,9 +64,10 @@ def _rebuild_swin(
     backbone.to(state['patch_embed.projection.weight'].dtype).eval()
     report, fits = compare_swin(backbone, tensors, checkpoint, network)
     if report.differences or report.resized:
+        names = [*report.missing, *report.unexpected, *report.resized]
         raise CheckpointError(
-            'it is no Swin as mmpretrain has it: '
-            f'{summary([*report.missing, *report.unexpected, *report.resized])}'
+            f'it is no complete Swin as mmpretrain has it: {len(names)} parameters are missing or '
+            f'have no place, {", ".join(names[:4])}'
         )
     backbone.load_state_dict(
         fits | {n: t for n, t in state.items() if n == 'mask_token'}, strict=False

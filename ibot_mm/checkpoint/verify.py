@@ -46,11 +46,10 @@ class NetworkReport:
     def rows(self) -> dict[str, list[str]]:
         """Title -> lines."""
         fits = [f'{name} ({how})' if how else name for name, how in self.fits.items()]
-        incomplete = self.missing or self.unexpected  # which says more than the difference
         return {title: [words] for title, words in self.facts.items()} | {
             'missing': [_names(self.missing)],
             'unexpected': [_names(self.unexpected)],
-            'differences': [] if incomplete else self.differences,
+            'differences': self.differences,
             'fits': fits or ['no config of this project'],
         }
 
@@ -82,7 +81,7 @@ class Verification:
     def __str__(self) -> str:
         lines = [self.checkpoint]
         for network in self.networks:
-            lines += ['', f"'{network.prefix}*'", *_table(network.rows())]
+            lines += ['', f"network '{network.prefix}*'", *_table(network.rows())]
         everything = {
             'beside': [f'{name} ({number})' for name, number in self.beside.items()] or ['nothing'],
             'not finite': [f'{n}: {what}' for n, what in self.not_finite.items()] or ['nothing'],

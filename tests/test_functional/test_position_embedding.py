@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from ibot_mm.functional.position_embedding import resize_position_embedding
+from ibot_mm.functional.position_embedding import resize_by_matrices, resize_position_embedding
 
 
 @pytest.mark.parametrize('grid', [(6, 6), (14, 10), (20, 31)])
@@ -27,3 +27,26 @@ def test_published_offset_of_a_tenth_shifts_the_samples():
     expected = (torch.arange(6.0) + 0.5) * 14 / 6.1 - 0.5
     # torch's kernel bends a line by up to 0.05; without the tenth the last would be 0.17 off.
     torch.testing.assert_close(resized[2, 1:5], expected[1:5], atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float64, 1e-13), (torch.float32, 2e-5)])
+@pytest.mark.parametrize(
+    'source, target',
+    [
+        ((14, 14), (6, 6)),
+        ((14, 14), (14, 14)),
+        ((14, 14), (14, 15)),
+        ((14, 10), (37, 3)),
+        ((4, 4), (1, 1)),
+        ((2, 3), (40, 50)),
+    ],
+)
+def test_matrices_are_the_same_function(source, target, dtype, tolerance):
+    torch.manual_seed(0)
+    embedding = torch.randn(1, 1 + source[0] * source[1], 8, dtype=dtype)
+    maps = embedding[:, 1:].unflatten(1, source).permute(0, 3, 1, 2)
+    resized = resize_by_matrices(maps, target)
+    expected = resize_position_embedding(embedding, source, target)[:, 1:].transpose(1, 2)
+    torch.testing.assert_close(resized.flatten(2), expected, atol=tolerance, rtol=0)
+    if source == target:
+        assert torch.equal(resized, maps)

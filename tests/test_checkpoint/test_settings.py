@@ -1,0 +1,73 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""What weights do not show, where it is told beside them."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from ibot_mm.checkpoint import Settings, load_pretrained_vit, read_settings, write_weights
+
+BACKBONE = dict(
+    type='ibot_mm.MaskedVisionTransformer',
+    arch=dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64),
+    img_size=(24, 40),
+    patch_size=8,
+    norm_cfg=dict(type='LN', eps=1e-5),
+)
+TOLD = Settings(4, 1e-5, (24, 40), 'the config in the file')
+
+
+def text_of(backbone):
+    return Config(dict(model=dict(type='ibot_mm.IBOT', backbone=backbone), other=1)).pretty_text
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_config_in_the_file(ending, tmp_path):
+    """As mmengine stores it, and as it is published."""
+    path = tmp_path / f'x.{ending}'
+    write_weights(path, dict(w=torch.zeros(1)), dict(cfg=text_of(BACKBONE)))
+    assert read_settings(path) == TOLD
+
+
+def test_arch_by_its_name_tells_no_heads(tmp_path):
+    write_weights(tmp_path / 'x.pth', dict(w=torch.zeros(1)), dict(cfg=text_of(dict(arch='base'))))
+    assert read_settings(tmp_path / 'x.pth') == Settings(origin='the config in the file')
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        dict(w=torch.zeros(1)),
+        dict(w=torch.zeros(1), meta=dict(cfg=None)),
+        dict(w=torch.zeros(1), meta='text'),
+        dict(w=torch.zeros(1), meta=dict(cfg='model = dict(')),
+        dict(w=torch.zeros(1), meta=dict(cfg='model = dict(neck=1)')),
+        dict(w=torch.zeros(1), meta=dict(cfg='model = build()')),
+        dict(w=torch.zeros(1), meta=dict(cfg='model = dict(backbone=[1, 2])')),
+    ],
+    ids=str,
+)
+def test_nothing_is_told(content, save):
+    assert read_settings(save(content)) == Settings()
+
+
+def test_nothing_in_a_config_is_run(save, tmp_path):
+    text = f"model = dict(backbone=dict(arch=open({str(tmp_path / 'trace')!r}, 'w')))"
+    assert read_settings(save(dict(w=torch.zeros(1), meta=dict(cfg=text)))) == Settings()
+    assert not (tmp_path / 'trace').exists()
+
+
+def test_file_of_the_old_format(tmp_path):
+    path = tmp_path / 'x.pth'
+    torch.save(
+        dict(w=torch.zeros(1), meta=dict(cfg=text_of(BACKBONE))),
+        path,
+        _use_new_zipfile_serialization=False,
+    )
+    assert read_settings(path) == Settings()
+
+
+def test_loading_compares_heads_with_the_config_in_the_file(backbone, save):
+    content = dict(state_dict=backbone().state_dict(), meta=dict(cfg=text_of(BACKBONE)))
+    with pytest.raises(ValueError, match='4 attention heads, the backbone 2: set num_heads=4'):
+        load_pretrained_vit(backbone(), save(content))

@@ -1,0 +1,108 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Graphs give the backbone's tokens for images of any number and size."""
+
+import pytest
+import torch
+
+from ibot_mm.models import MaskedSwinTransformer, MaskedVisionTransformer, ViTPyramid
+from ibot_mm.models.graph import export_graph, export_onnx
+
+ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=96)
+FEATURES = {
+    'plain': dict(),
+    'registers, scale, SwiGLU': dict(
+        num_registers=2, layer_scale_init_value=0.1, layer_cfgs=dict(ffn_type='swiglu_fused')
+    ),
+    'rotary': dict(rotary=True, num_registers=2),
+    'patches only': dict(with_cls_token=False, out_type='featmap'),
+    'several layers': dict(out_indices=[0, 1]),
+    'drop path': dict(drop_path_rate=0.5, mask_token=True),
+}
+# The first is that of the position embedding; the last is cut to a multiple of the patch.
+SIZES = [(32, 32), (32, 40), (16, 16), (24, 48), (64, 16), (48, 48), (129, 70)]
+
+
+def build(**options):
+    torch.manual_seed(0)
+    model = MaskedVisionTransformer(
+        **(dict(arch=ARCH, img_size=32, patch_size=8, mask_token=False) | options)
+    )
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval().requires_grad_(False)
+
+
+def compare(model, run, tolerance):
+    for size in SIZES:
+        for number in (1, 3):
+            images = torch.randn(number, 3, *size)
+            outputs, expected = run(images), model(images)
+            assert len(outputs) == len(expected)
+            for output, tokens in zip(outputs, expected):
+                assert tokens.std() > 0.1
+                torch.testing.assert_close(output, tokens, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize(
+    'name', [n if n == 'plain' else pytest.param(n, marks=pytest.mark.slow) for n in FEATURES]
+)
+def test_program(name, tmp_path):
+    model = build(**FEATURES[name])
+    torch.export.save(export_graph(model), tmp_path / 'vit.pt2')
+    compare(model, torch.export.load(tmp_path / 'vit.pt2').module(), 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', FEATURES)
+def test_onnx(name, tmp_path):
+    onnxruntime = pytest.importorskip('onnxruntime')
+    model = build(**FEATURES[name])
+    export_onnx(model, tmp_path / 'vit.onnx')
+    session = onnxruntime.InferenceSession(tmp_path / 'vit.onnx')
+    (images,) = session.get_inputs()
+    assert (images.name, images.shape) == ('images', ['batch', 3, 'height', 'width'])
+    names = [output.name for output in session.get_outputs()]
+    assert names == (['tokens_0', 'tokens_1'] if name == 'several layers' else ['tokens'])
+
+    def run(images):
+        return [torch.from_numpy(x) for x in session.run(None, dict(images=images.numpy()))]
+
+    compare(model, run, 1e-4)
+
+
+@pytest.mark.slow
+def test_published_size(tmp_path):
+    """ViT-S/16 at 224, at local crops of 96, and at a size of detection."""
+    onnxruntime = pytest.importorskip('onnxruntime')
+    torch.manual_seed(0)
+    model = MaskedVisionTransformer(arch='small', mask_token=False)
+    model.init_weights()
+    torch.nn.init.trunc_normal_(model.pos_embed, std=0.02)
+    export_onnx(model, tmp_path / 'vit.onnx')
+    session = onnxruntime.InferenceSession(tmp_path / 'vit.onnx')
+    for size in ((224, 224), (96, 96), (320, 480)):
+        images = torch.randn(1, 3, *size)
+        (tokens,) = session.run(None, dict(images=images.numpy()))
+        with torch.no_grad():
+            expected = model(images)[-1]
+        torch.testing.assert_close(torch.from_numpy(tokens), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'other',
+    [
+        lambda: ViTPyramid(arch=ARCH, img_size=32, out_indices=[0, 1], with_pyramid=False),
+        lambda: MaskedSwinTransformer(
+            arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1]), img_size=32
+        ),
+    ],
+)
+def test_other_backbones_are_refused(other):
+    with pytest.raises(ValueError, match='cannot be exported for images of any size'):
+        export_graph(other())
+
+
+def test_missing_packages_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr('ibot_mm.models.graph.find_spec', lambda name: None)
+    with pytest.raises(ImportError, match='pip install onnx onnxscript'):
+        export_onnx(build(), tmp_path / 'vit.onnx')
