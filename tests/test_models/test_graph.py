@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Graphs give the backbone's tokens for images of any number and size."""
 
+import onnxruntime
 import pytest
 import torch
 
@@ -55,7 +56,6 @@ def test_program(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', FEATURES)
 def test_onnx(name, tmp_path):
-    onnxruntime = pytest.importorskip('onnxruntime')
     model = build(**FEATURES[name])
     export_onnx(model, tmp_path / 'vit.onnx')
     session = onnxruntime.InferenceSession(tmp_path / 'vit.onnx')
@@ -73,7 +73,6 @@ def test_onnx(name, tmp_path):
 @pytest.mark.slow
 def test_published_size(tmp_path):
     """ViT-S/16 at 224, at local crops of 96, and at a size of detection."""
-    onnxruntime = pytest.importorskip('onnxruntime')
     torch.manual_seed(0)
     model = MaskedVisionTransformer(arch='small', mask_token=False)
     model.init_weights()
