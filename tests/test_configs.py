@@ -1,6 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Every config resolves, builds, and says what its recipe says."""
 
+import runpy
+import shlex
 from pathlib import Path
 
 import modelindex
@@ -9,6 +11,8 @@ import timm
 import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, METRICS, MODELS, TRANSFORMS, init_default_scope
+
+from ibot_mm.checkpoint import backbone_config, export_backbone, locations, write_export
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 PRETRAIN = sorted((CONFIGS / 'pretrain').glob('*.py'))
@@ -192,6 +196,64 @@ def test_index_tells_epochs_and_batch_of_the_configs(index):
         assert model.metadata.batch_size == cfg.auto_scale_lr.base_batch_size, name
         if model.metadata.epochs:
             assert model.metadata.epochs == cfg.train_cfg.max_epochs, name
+
+
+PUBLISHED = [f'ibot_{size}' for size in ('vits16', 'vitb16', 'vitb16_rand', 'vitl16', 'vitl16_rand',
+             'vitb16_22k', 'vitl16_22k', 'swint_w7', 'swint_w14')]  # fmt: skip
+
+
+def test_index_lists_the_published_checkpoints(index):
+    assert [name for name, model in index.items() if model.weights] == PUBLISHED
+    for name in PUBLISHED:
+        model = index[name]
+        origin = model.data['Converted From']
+        network = 'student' if '22k' in name else 'teacher'
+        assert model.weights == origin['Weights']
+        assert origin['Weights'].endswith(f'/checkpoint_{network}.pth')
+        assert origin['Full Checkpoint'].endswith('/checkpoint.pth')
+        folder = origin['Weights'].rpartition('/')[0]
+        assert all(origin[key].startswith(f'{folder}/') for key in ('Full Checkpoint', 'Settings'))
+        assert origin['Code'] == 'https://github.com/bytedance/ibot'
+    assert len({index[name].weights for name in PUBLISHED}) == len(PUBLISHED)
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_published_checkpoints_are_known_by_name(name, index, monkeypatch):
+    """As ``checkpoint='ibot_mm::pretrain/...'``."""
+    monkeypatch.setattr(locations, '_download', Path)
+    assert locations.find_file(f'ibot_mm::pretrain/{name}') == Path(index[name].weights)
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_commands_of_published_checkpoints(name, index, tmp_path, monkeypatch):
+    """Both name tools and configs that are there, and do it on a small published checkpoint."""
+    convert = shlex.split(index[name].data['Convert'])
+    evaluate = shlex.split(index[name].data['Evaluate'])
+    assert convert[:2] == ['python', 'tools/model_converters/convert_to_ibot_mm.py']
+    assert convert[2:] == [f'ibot_mm::pretrain/{name}', f'{name}.pth']
+    assert evaluate[:4] == ['python', 'tools/test.py', f'configs/pretrain/{name}.py', 'none']
+    cfg = Config.fromfile(INDEX.parent / evaluate[2])
+    small = dict(arch=dict(embed_dims=384, num_layers=1, num_heads=6, feedforward_channels=8))
+    if 'swin' in name:
+        small = dict(arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1]))
+    source = MODELS.build(cfg.model.backbone.to_dict() | small | dict(mask_token='22k' in name))
+    for parameter in source.parameters():
+        torch.nn.init.normal_(parameter)
+    published = export_backbone(source, 'published')
+    write_export(tmp_path / 'published.pth', published, backbone_config(source))
+    monkeypatch.setattr(locations, '_download', lambda address: tmp_path / 'published.pth')
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(INDEX.parent / convert[1]))['main'](convert[2:])
+
+    cfg.merge_from_dict(dict(option.split('=') for option in evaluate[5:]))
+    cfg.model.backbone.update(small)
+    cfg.model.neck.in_channels = 64 if 'swin' in name else 384
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    expected = source.state_dict()
+    evaluated = model.teacher.backbone.state_dict()  # which the config evaluates
+    assert model.evaluate == 'teacher'
+    assert all(torch.equal(tensor, expected[n]) for n, tensor in evaluated.items())
 
 
 def test_index_is_where_mim_and_mmengine_look_for_it():

@@ -2,6 +2,7 @@
 """Backbones by name, as people without configs use them."""
 
 import re
+from pathlib import Path
 
 import pytest
 import timm
@@ -11,13 +12,16 @@ import ibot_mm
 from ibot_mm.models import MaskedSwinTransformer, MaskedVisionTransformer
 
 SMALL = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+SMALL_SWIN = dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
 
 
 @pytest.mark.parametrize('name', ibot_mm.list_backbones())
 def test_every_name_builds(name, monkeypatch):
-    """Without memory where it can be, and without drawing weights."""
-    for cls in (MaskedVisionTransformer, MaskedSwinTransformer):
-        monkeypatch.setattr(cls, 'init_weights', lambda self: None)
+    """ViTs without memory, Swins without size."""
+    monkeypatch.setattr(MaskedVisionTransformer, 'init_weights', lambda self: None)
+    for arch in ('tiny', 'small', 'base', 'large'):
+        assert arch in MaskedSwinTransformer.arch_zoo
+        monkeypatch.setitem(MaskedSwinTransformer.arch_zoo, arch, SMALL_SWIN)
     with torch.device('cpu' if 'swin' in name else 'meta'):
         backbone = ibot_mm.create_backbone(name)
     assert not backbone.training and backbone.mask_token is None
@@ -102,31 +106,28 @@ def test_weights_that_do_not_fit(checkpoint, tmp_path):
 
 
 def test_pretrained_swin(tmp_path):
-    arch = dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
-    source = MaskedSwinTransformer(arch=arch).eval()
+    source = MaskedSwinTransformer(arch=SMALL_SWIN).eval()
     torch.save({f'teacher.backbone.{n}': t for n, t in source.state_dict().items()},
                tmp_path / 'x.pth')  # fmt: skip
     backbone = ibot_mm.create_backbone(
-        'swin_tiny_patch4_window7', pretrained=tmp_path / 'x.pth', arch=arch
+        'swin_tiny_patch4_window7', pretrained=tmp_path / 'x.pth', arch=SMALL_SWIN
     )
     images = torch.randn(1, 3, 64, 64)
     assert torch.equal(backbone(images)[-1], source(images)[-1])
 
 
 def test_three_lines(checkpoint, tmp_path, monkeypatch):
-    """As the README has them."""
-    name = 'vit_base_patch16'
-    lines = [
-        'import ibot_mm',
-        f"backbone = ibot_mm.create_backbone('{name}', pretrained='checkpoint_teacher.pth')",
-        'tokens = backbone(images)[-1]',
-    ]
+    """As the docs have them, with a small network of that name."""
+    text = (Path(__file__).parents[1] / 'docs/weights.md').read_text()
+    code = text.partition('```python\n')[2].partition('```')[0]
+    assert len([line for line in code.splitlines() if line]) == 3
     (tmp_path / 'checkpoint_teacher.pth').write_bytes(checkpoint.read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(MaskedVisionTransformer.arch_zoo, 'base', SMALL)
     names = dict(images=torch.randn(2, 3, 224, 224))
-    exec('\n'.join(lines), names)
+    exec(code, names)
     assert names['tokens'].shape == (2, 1 + 14 * 14, 32)
+    assert not names['backbone'].training
 
 
 def test_nothing_is_said_about_random_weights(capsys):

@@ -2,6 +2,7 @@
 """Weights for other libraries: taken by their networks, the same tokens there, the same back."""
 
 import json
+from pathlib import Path
 
 import mmpretrain.models
 import pytest
@@ -157,6 +158,28 @@ def test_what_a_library_has_not_is_refused(case, library):
         CheckpointError, match=f'cannot hold these weights.*{words}.*than {library}'
     ):
         export_backbone(build(**CASES[case][0]), library)
+
+
+# Rows of the table in the docs, by the cases that they speak of.
+DOCUMENTED = {
+    'nothing special': ['plain'],
+    'mask token': ['mask token'],
+    'layer scale': ['layer scale'],
+    'register tokens': ['registers'],
+    'SwiGLU': ['SwiGLU'],
+    'rotary position embedding': ['rotary', 'DINOv3'],
+    'position embedding that is not square': ['not square'],
+    'norm before the layers, no final norm, no [CLS]': ['norm before', 'no final norm', 'no [CLS]'],
+}
+
+
+def test_documented_table():
+    lines = (Path(__file__).parents[2] / 'docs/weights.md').read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines if line[:1] == '|']
+    assert rows[0][1:] == list(LIBRARIES) and [row[0] for row in rows[2:]] == list(DOCUMENTED)
+    for title, *cells in rows[2:]:
+        held = {library for library, cell in zip(LIBRARIES, cells) if cell != 'no'}
+        assert all(held == CASES[case][1] for case in DOCUMENTED[title]), title
 
 
 def test_parts_that_a_library_always_has_are_told(perturb, tmp_path):
