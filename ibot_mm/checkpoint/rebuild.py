@@ -46,12 +46,19 @@ def rebuild_backbone(
         if holds_swin(tensors) and not find_networks(tensors):
             return _rebuild_swin(tensors, network, settings, str(checkpoint))
         source = recognise(tensors, network)
-        options = describe_weights(source, settings, num_heads).options()
+        vit = describe_weights(source, settings, num_heads)
+        options = vit.options()
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint} cannot be used: {error}.') from error
     backbone: Any = MODELS.build(dict(type='ibot_mm.MaskedVisionTransformer', **options))
     backbone.to(source.weights.state['patch_embed.projection.weight'].dtype).eval()
-    return backbone, fill(backbone, source, tensors, str(checkpoint), settings)
+    report = fill(backbone, source, tensors, str(checkpoint), settings)
+    if num_heads is None and settings.num_heads is None:
+        report.notes.append(
+            f'It is taken to have {vit.num_heads} attention heads, {vit.heads_from}: nothing in '
+            'the file tells them.'
+        )
+    return backbone, report
 
 
 def _rebuild_swin(

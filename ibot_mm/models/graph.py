@@ -27,7 +27,10 @@ def export_graph(backbone: Any) -> ExportedProgram:
 
     Raises:
         ValueError: If it is another backbone.
+        ImportError: If torch is too old.
     """
+    if not hasattr(torch.compiler, 'is_exporting'):
+        raise ImportError(f'Graphs for images of any size need torch 2.7, not {torch.__version__}.')
     if type(backbone) is not MaskedVisionTransformer:
         raise ValueError(
             f'{type(backbone).__name__} cannot be exported for images of any size, only '
@@ -59,7 +62,7 @@ def export_onnx(backbone: Any, path: str | Path) -> None:
 
     Raises:
         ValueError: If it is another backbone.
-        ImportError: If packages of ONNX are missing.
+        ImportError: If packages of ONNX are missing, or torch is too old.
     """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:

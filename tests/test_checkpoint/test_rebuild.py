@@ -85,6 +85,12 @@ def test_usual_heads(arch):
     assert 'usual for' in description.heads_from
 
 
+def test_a_guess_of_heads_is_said(save):
+    state = MaskedVisionTransformer(arch='tiny', img_size=32).state_dict()
+    assert '3 attention heads, usual for 192 channels' in str(rebuild_backbone(save(state))[1])
+    assert not rebuild_backbone(save(state), num_heads=4)[1].notes
+
+
 def test_heads_that_nothing_tells(backbone, save):
     path = save(backbone().state_dict())
     with pytest.raises(CheckpointError, match=r'32 channels with 2 layers are no usual size: give'):

@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.to == 'timm':
             export = export_timm_model(load_checkpoint_file(args.checkpoint), args.network)
         if export is None:
-            backbone, _ = rebuild_backbone(args.checkpoint, args.network, args.num_heads)
+            backbone, report = rebuild_backbone(args.checkpoint, args.network, args.num_heads)
+            print(report)
             export, config = export_backbone(backbone, args.to), backbone_config(backbone)
         print(write_export(args.out, export, config, args.overwrite))
     except CheckpointError as error:

@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         check_output(args.out, ('.onnx', '.pt2'), args.overwrite)
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        backbone, _ = rebuild_backbone(args.checkpoint, args.network, args.num_heads)
+        backbone, report = rebuild_backbone(args.checkpoint, args.network, args.num_heads)
+        print(report)
         if args.out.suffix == '.onnx':
             export_onnx(backbone, args.out)
         else:

@@ -32,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     out = args.out or Path(args.checkpoint).with_suffix('.safetensors')
-    if not args.out and ':' in args.checkpoint:
+    if not args.out and '::' in args.checkpoint.replace('://', '::'):
         sys.exit(f'publish_model: name the file to write, {args.checkpoint} is no file.')
     try:
         path, left_out = publish(args.checkpoint, out, args.overwrite)
