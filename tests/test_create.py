@@ -116,10 +116,12 @@ def test_pretrained_swin(tmp_path):
     assert torch.equal(backbone(images)[-1], source(images)[-1])
 
 
-def test_three_lines(checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize('page', ['README.md', 'docs/weights.md'])
+def test_three_lines(page, checkpoint, tmp_path, monkeypatch):
     """As the docs have them, with a small network of that name."""
-    text = (Path(__file__).parents[1] / 'docs/weights.md').read_text()
-    code = text.partition('```python\n')[2].partition('```')[0]
+    text = (Path(__file__).parents[1] / page).read_text()
+    blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    (code,) = (block for block in blocks if 'create_backbone' in block)
     assert len([line for line in code.splitlines() if line]) == 3
     (tmp_path / 'checkpoint_teacher.pth').write_bytes(checkpoint.read_bytes())
     monkeypatch.chdir(tmp_path)
