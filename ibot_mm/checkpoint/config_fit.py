@@ -15,8 +15,14 @@ from .errors import CheckpointError
 from .report import LoadReport
 
 CONFIGS = Path(__file__).parents[1] / '.mim/configs'
-# Of a backbone's config, what changes no parameter.
-_WITHOUT_EFFECT = ('init_cfg', 'drop_path_rate', 'frozen_stages', 'checkpoint_activations')
+# Of a backbone's config, what changes no parameter's shape.
+WITHOUT_EFFECT = (
+    'init_cfg',
+    'pretrained',
+    'drop_path_rate',
+    'frozen_stages',
+    'checkpoint_activations',
+)
 
 Compare = Callable[[nn.Module], LoadReport]
 
@@ -41,7 +47,7 @@ def backbone_configs() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
             continue
         backbone = cfg.model.get('backbone')
         if backbone:
-            backbone = {k: v for k, v in backbone.to_dict().items() if k not in _WITHOUT_EFFECT}
+            backbone = {k: v for k, v in backbone.to_dict().items() if k not in WITHOUT_EFFECT}
             if '.' not in backbone['type']:
                 backbone['type'] = f'{cfg.default_scope}.{backbone["type"]}'
             found[name] = backbone

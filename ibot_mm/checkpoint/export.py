@@ -1,7 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Weights of a backbone for other libraries."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from .recognise import choose_prefix
 from .settings import Settings
 from .swin_names import INDEX, express_swin, swin_options
 
-_TIMM_MODEL = re.compile(r'(.*\btimm_model\.)')
+TIMM_MODEL = 'timm_model.'  # between the backbone's name and timm's names
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,12 @@ def export_timm_model(tensors: Mapping[str, Tensor], network: str = 'teacher') -
     Raises:
         CheckpointError: If there is not exactly one such network.
     """
-    prefixes = list(dict.fromkeys(m[1] for m in map(_TIMM_MODEL.match, tensors) if m))
+    names = [name.partition(TIMM_MODEL) for name in tensors]
+    prefixes = list(dict.fromkeys(start + sign for start, sign, _ in names if sign))
     if not prefixes:
         return None
     prefix = choose_prefix(prefixes, network)
-    mask_token = prefix.removesuffix('timm_model.') + 'mask_token'
+    mask_token = prefix.removesuffix(TIMM_MODEL) + 'mask_token'
     target = Target(
         title='the timm model of the training',
         format=TIMM,

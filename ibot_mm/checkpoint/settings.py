@@ -40,7 +40,7 @@ def read_settings(path: str | Path) -> Settings:
             img_size=_size(config.get('image_size')),
             origin='config.json',
         )
-    backbone = _backbone_of(read_meta(path).get('cfg'))
+    backbone = read_backbone_config(path)
     arch, norm = backbone.get('arch'), backbone.get('norm_cfg')
     return Settings(
         num_heads=arch.get('num_heads') if isinstance(arch, dict) else None,
@@ -54,8 +54,15 @@ def _size(size: Any) -> int | tuple[int, int] | None:
     return (size[0], size[1]) if isinstance(size, (list, tuple)) else size
 
 
-def _backbone_of(text: Any) -> dict[str, Any]:
-    """``model.backbone`` of a config's text, which is parsed and never run."""
+def read_backbone_config(path: str | Path) -> dict[str, Any]:
+    """``model.backbone`` of the config that mmengine stores; empty where there is none.
+
+    The text is parsed and never run: what is no literal makes it empty too.
+
+    Args:
+        path: As of :func:`load_checkpoint_file`.
+    """
+    text = read_meta(path).get('cfg')
     try:
         statements = ast.parse(text).body if isinstance(text, str) else []
         for statement in statements:

@@ -5,21 +5,23 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ibot_mm.registry import MODELS
 
-from .config_fit import backbone_configs, find_fits
+from .config_fit import WITHOUT_EFFECT, backbone_configs, find_fits
 from .describe import ViTDescription, describe_weights
 from .errors import CheckpointError
+from .export import TIMM_MODEL
 from .files import load_checkpoint_file
 from .load import compare
 from .pretrained_swin import compare_swin
-from .recognise import Network, find_networks, recognise
+from .recognise import Network, find_networks, num_layers, recognise
 from .report import LoadReport, summary
-from .settings import Settings, read_settings
+from .settings import Settings, read_backbone_config, read_settings
 from .swin_names import find_prefixes, foreign_swin, holds_swin, read_swin, swin_options
 
 
@@ -101,23 +103,28 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
     """
     tensors = load_checkpoint_file(checkpoint)
     settings = read_settings(checkpoint)
-    networks = [_verify_vit(network, tensors, settings) for network in find_networks(tensors)]
-    if not networks and holds_swin(tensors):
-        networks = [_verify_swin(prefix, tensors, settings) for prefix in find_prefixes(tensors)]
-    if not networks:
+    reports = []
+    for network in find_networks(tensors):
+        if network.prefix.endswith(TIMM_MODEL):
+            reports.append(_verify_timm(network, tensors, read_backbone_config(checkpoint)))
+        else:
+            reports.append(_verify_vit(network, tensors, settings))
+    if not reports and holds_swin(tensors):
+        reports = [_verify_swin(prefix, tensors, settings) for prefix in find_prefixes(tensors)]
+    if not reports:
         try:
             recognise(tensors)
         except CheckpointError as error:
             raise CheckpointError(f'{checkpoint} cannot be used: {error}.') from error
-    teachers = [network.prefix for network in networks if 'teacher' in network.facts['role']]
-    for network in networks:
-        if teachers and network.prefix not in teachers:
-            network.facts['role'] = 'student'
-    inside = tuple(network.prefix for network in networks)
+    teachers = [report.prefix for report in reports if report.facts['role'] == 'teacher']
+    for report in reports:
+        if teachers and report.prefix not in teachers:
+            report.facts['role'] = 'student'
+    inside = tuple(report.prefix for report in reports)
     beside = Counter(_room(name) for name in tensors if not name.startswith(inside))
     return Verification(
         checkpoint=str(checkpoint),
-        networks=networks,
+        networks=reports,
         beside=dict(beside),
         not_finite=_not_finite(tensors),
         not_compared=backbone_configs()[1],
@@ -144,6 +151,44 @@ def _verify_vit(
     own = compare_with(backbone)
     report.missing, report.unexpected = own.missing, own.unexpected
     report.differences, report.fits = own.differences, find_fits(compare_with)
+    return report
+
+
+def _verify_timm(
+    network: Network, tensors: Mapping[str, Tensor], config: dict[str, Any]
+) -> NetworkReport:
+    """A model of timm inside a backbone of ours: of any kind, under timm's own names."""
+    own = {n.removeprefix(network.prefix): t for n, t in tensors.items()
+           if n.startswith(network.prefix)}  # fmt: skip
+
+    def compare_with(backbone: Any) -> LoadReport:
+        if not hasattr(backbone, 'timm_model'):
+            raise CheckpointError(f'{type(backbone).__name__} holds no model of timm.')
+        other = backbone.timm_model.state_dict()
+        report = LoadReport('', 'timm', network.prefix, type(backbone).__name__)
+        report.missing = [n for n in other if n not in own or own[n].shape != other[n].shape]
+        report.unexpected = [n for n in own if n not in other]
+        if report.missing or report.unexpected:
+            report.differences.append('It is another model of timm.')
+        return report
+
+    state = network.weights.state
+    patches = state['patch_embed.projection.weight']
+    facts = {
+        'role': _role(network.prefix, network.is_teacher, False),
+        'family': f"timm's {config.get('model_name', 'model, which one is not told')}",
+        'patch': f'{patches.shape[2]} x {patches.shape[3]}',
+        'width': str(patches.shape[0]),
+        'depth': str(num_layers(state)),
+        'heads': 'as timm has it',
+        'parameters': _size(own),
+    }
+    report = NetworkReport(network.prefix, facts, fits=find_fits(compare_with))
+    if str(config.get('type')).endswith('TimmVisionTransformer'):
+        options = {name: value for name, value in config.items() if name not in WITHOUT_EFFECT}
+        with torch.device('meta'):
+            found = compare_with(MODELS.build(options | dict(type='ibot_mm.TimmVisionTransformer')))
+        report.missing, report.unexpected = found.missing, found.unexpected
     return report
 
 

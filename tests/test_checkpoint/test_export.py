@@ -21,7 +21,11 @@ from ibot_mm.checkpoint import (
     rebuild_backbone,
     write_export,
 )
-from ibot_mm.models import MaskedSwinTransformer, MaskedVisionTransformer
+from ibot_mm.models import (
+    MaskedSwinTransformer,
+    MaskedVisionTransformer,
+    TimmVisionTransformer,
+)
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 SCALED = dict(layer_scale_init_value=0.1)
@@ -233,7 +237,7 @@ def test_file_for_mmpretrain(perturb, tmp_path):
     model.init_weights()
     model.eval()
     images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(model(images)[-1], backbone(images)[-1])
+    torch.testing.assert_close(model(images)[-1], backbone(images)[-1], atol=1e-5, rtol=1e-5)
 
 
 def test_published_file_is_what_published_code_reads(perturb, tmp_path):
@@ -282,6 +286,22 @@ def test_timm_model_of_a_training_only_loses_its_prefix(name, options, network, 
     fresh.load_state_dict(load_checkpoint_file(path), strict=True)
     expected = models[network].state_dict()
     assert all(torch.equal(t, expected[n]) for n, t in fresh.state_dict().items())
+
+
+def test_timm_model_gives_the_tokens_of_the_training(perturb, tmp_path):
+    options = dict(embed_dim=32, depth=1, num_heads=2, img_size=32, patch_size=8)
+    backbone = perturb(TimmVisionTransformer('vit_small_patch16_224', **options))
+    tensors = {f'state_dict.backbone.{n}': t for n, t in backbone.state_dict().items()}
+    write_export(tmp_path / 'x.safetensors', export_timm_model(tensors, 'student'))
+    model = timm.create_model(
+        'vit_small_patch16_224',
+        num_classes=0,
+        checkpoint_path=tmp_path / 'x.safetensors',
+        **options,
+    )
+    images = torch.randn(2, 3, 32, 32)
+    tokens = model.eval().forward_features(images)
+    torch.testing.assert_close(tokens, backbone(images)[-1], atol=1e-5, rtol=1e-5)
 
 
 def test_timm_model_that_is_not_there():

@@ -7,12 +7,14 @@ import torch
 
 from ibot_mm import compatibility
 from ibot_mm.checkpoint import CheckpointError, backbone_config, config_fit, verify_checkpoint
-from ibot_mm.models import MaskedSwinTransformer
+from ibot_mm.models import MaskedSwinTransformer, TimmVisionTransformer
 
 ARCH = 'arch=dict(embed_dims=32, num_layers=2, num_heads={}, feedforward_channels=64)'
 CONFIGS = {
     'pretrain/vit': f"type='ibot_mm.MaskedVisionTransformer', img_size=32, {ARCH.format(2)}",
     'pretrain/heads': f"type='ibot_mm.MaskedVisionTransformer', img_size=32, {ARCH.format(4)}",
+    'pretrain/timm': "type='ibot_mm.TimmVisionTransformer', model_name='eva02_tiny_patch14_224', "
+    'embed_dim=24, depth=2, num_heads=2, img_size=28',
     'pretrain/base': "type='ibot_mm.MaskedVisionTransformer', arch='base'",
     'det/vit': f"type='ibot_mm.ViTPyramid', img_size=(40, 64), {ARCH.format(2)}, "
     'out_indices=[0, 0 + 1], with_pyramid=False',
@@ -28,7 +30,7 @@ def configs(tmp_path, monkeypatch):
     for name, backbone in CONFIGS.items():
         path = tmp_path / f'configs/{name}.py'
         path.parent.mkdir(parents=True, exist_ok=True)
-        patch = '' if 'Swin' in backbone else 'patch_size=8, '
+        patch = '' if 'Swin' in backbone or 'Timm' in backbone else 'patch_size=8, '
         path.write_text(f'model = dict(backbone=dict({patch}{backbone}))\n')
     (tmp_path / 'configs/pretrain/empty.py').write_text('model = dict(head=1)\n')
     monkeypatch.setattr(config_fit, 'CONFIGS', tmp_path / 'configs')
@@ -149,6 +151,31 @@ def test_networks_that_no_backbone_here_takes(save):
         assert (network.facts['positions'], network.facts['extras']) == (positions, extras)
         assert not verification.is_sound and why in ' '.join(network.differences)
         assert not network.fits and why in str(verification)
+
+
+TIMM = dict(model_name='eva02_tiny_patch14_224', embed_dim=24, depth=2, num_heads=2, img_size=28)
+
+
+def test_training_of_a_timm_model(save):
+    """Under timm's own names, of a family that no table here has."""
+    model = TimmVisionTransformer(**TIMM)
+    state = {f'backbone.{n}': t for n, t in model.state_dict().items()}
+    state |= {f'teacher.{n}': t for n, t in state.items() if 'mask_token' not in n}
+    backbone = dict(type='ibot_mm.TimmVisionTransformer', pretrained=True, **TIMM)
+    content = dict(state_dict=state, meta=dict(cfg=f'model = dict(backbone={backbone})'))
+    verification = verify_checkpoint(save(content))
+    assert verification.is_sound
+    student, teacher = verification.networks
+    assert (student.facts['role'], teacher.facts['role']) == ('student', 'teacher')
+    assert student.facts['family'] == "timm's eva02_tiny_patch14_224"
+    assert (student.facts['width'], student.facts['depth']) == ('24', '2')
+    assert student.fits == {'pretrain/timm': ''}
+    del state['backbone.timm_model.blocks.1.norm2.weight']
+    student = verify_checkpoint(save(content)).networks[0]
+    assert student.missing == ['blocks.1.norm2.weight'] and not student.fits
+    del content['meta']
+    student = verify_checkpoint(save(content)).networks[0]
+    assert 'which one is not told' in student.facts['family'] and not student.missing
 
 
 @pytest.mark.parametrize('prefix', ['', 'teacher.backbone.'])
