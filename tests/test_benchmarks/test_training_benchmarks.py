@@ -2,19 +2,22 @@
 """Every benchmark of training and evaluation, at a size of a second."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
+from mmengine.optim import build_optim_wrapper
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import common, cost, evaluation, step, workload
 from benchmarks.published_training import import_published
 from benchmarks.training import OurTraining
+from ibot_mm.datasets import DrawAugmentation
 from ibot_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +149,34 @@ def test_drop_path_and_masks_change_the_operations():
     assert make_step(drop_path=0.4).ours() < make_step().ours()
     assert make_step(drop_path=0.4).published() == make_step().published()
     assert make_step(masked=0.0).ours() < make_step().ours() < make_step(masked=0.7).ours()
+
+
+def test_documented_options_exist():
+    """None of them makes a key that no object takes."""
+    options = re.findall(r'`([a-z_]+(?:\.\w+)+)=(\w+)`', (ROOT / 'docs/speed.md').read_text())
+    assert len(options) >= 9
+    cfg = Config.fromfile(cost.CONFIGS / 'ibot_vits16.py')
+    cfg.merge_from_dict({name: DictAction._parse_int_float_bool(value) for name, value in options})
+    assert cfg.train_dataloader.dataset.pipeline[3].pop('type') == 'ibot_mm.DrawAugmentation'
+    DrawAugmentation(**cfg.train_dataloader.dataset.pipeline[3])
+    assert cfg.model.backbone.checkpoint_activations
+    cfg.model.backbone.arch, cfg.model.neck.in_channels = 'tiny', 192
+    model = MODELS.build(cfg.model)
+    cfg.optim_wrapper.optimizer.fused = False
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert wrapper._accumulative_counts == 8 and wrapper.cast_dtype == torch.bfloat16
+
+
+@pytest.mark.slow
+def test_documented_costs():
+    text = (ROOT / 'docs/speed.md').read_text()
+    rows = re.findall(r'^\| (ibot_\w+) \| (\d+) \| (\d+) \|', text, re.MULTILINE)
+    assert {name for name, _, _ in rows} == {path.stem for path in cost.recipes()}
+    for name, ours, published in rows:
+        if name in ('ibot_vits16', 'ibot_swint_w7'):
+            figures = cost.recipe(cost.CONFIGS / f'{name}.py', 0.35)
+            assert round(figures['gflop']) == int(ours)
+            assert round(figures['published_gflop']) == int(published)
 
 
 @pytest.mark.slow
