@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from torch import Tensor, nn
 
+from ibot_mm.functional.position_embedding import is_exporting
+
 
 def embed_patches(embedding: PatchEmbed, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """Tokens of patches that do not overlap, by a product instead of a convolution.
@@ -13,14 +15,15 @@ def embed_patches(embedding: PatchEmbed, images: Tensor) -> tuple[Tensor, tuple[
     channels last, which is what tokens are, where the convolution's must be transposed.
 
     Args:
-        embedding: mmcv's patch embedding. One that overlaps, pads or dilates runs as it is.
+        embedding: mmcv's patch embedding. One that overlaps, pads or dilates runs as it is, and so
+            does any while a graph for images of any size is exported.
         images: Shape (B, C, H, W); what exceeds a multiple of the patch is cut off.
 
     Returns:
         Tokens (B, H/p * W/p, D) and their grid (H/p, W/p).
     """
     projection = embedding.projection
-    if not (
+    if is_exporting() or not (
         type(projection) is nn.Conv2d
         and projection.stride == projection.kernel_size
         and projection.padding == (0, 0)
