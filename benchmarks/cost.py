@@ -6,6 +6,7 @@ products, are counted while a config's step runs on tensors without values.
 """
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -137,7 +138,8 @@ def recipe(path: Path, utilisation: float) -> dict[str, float]:
 
 def recipes() -> list[Path]:
     """Configs of the published recipes."""
-    return sorted(path for path in CONFIGS.glob('ibot_*.py') if 'demo' not in path.stem)
+    others = re.compile('demo|continue|timm')
+    return sorted(path for path in CONFIGS.glob('ibot_*.py') if not others.search(path.stem))
 
 
 def main() -> None:
