@@ -39,8 +39,8 @@ class Step:
 
     Args:
         model: ``model`` of a pre-training config.
-        global_size: Side of both global crops in pixels.
-        local_size: Side of the local crops in pixels.
+        global_crop_size: Side of both global crops in pixels.
+        local_crop_size: Side of the local crops in pixels.
         local_crops: Their number.
         stride: Pixels of a mask's position.
         masked: Mean share of masked positions. Defaults to 0.15, as published.
@@ -49,22 +49,22 @@ class Step:
     def __init__(
         self,
         model: dict,
-        global_size: int,
-        local_size: int,
+        global_crop_size: int,
+        local_crop_size: int,
         local_crops: int,
         stride: int = 16,
         masked: float = 0.15,
     ) -> None:
-        self.model_cfg, side = model, global_size // stride
+        self.model_cfg, side = model, global_crop_size // stride
         self.without_values = FakeTensorMode(allow_non_fake_inputs=True)
         with self.without_values:
             self.inputs = dict(
-                global_crops=torch.empty(BATCH_SIZE, 2, 3, global_size, global_size),
+                global_crops=torch.empty(BATCH_SIZE, 2, 3, global_crop_size, global_crop_size),
                 masks=torch.empty(BATCH_SIZE, 2, side, side, dtype=torch.bool),
                 masked_patches=torch.empty(round(BATCH_SIZE * 2 * side**2 * masked)).long(),
             )
             if local_crops:
-                shape = BATCH_SIZE, local_crops, 3, local_size, local_size
+                shape = BATCH_SIZE, local_crops, 3, local_crop_size, local_crop_size
                 self.inputs['local_crops'] = torch.empty(shape)
 
     def ours(self) -> float:
@@ -106,23 +106,23 @@ class Step:
 def step_of(cfg: Config) -> Step:
     """The step that a pre-training config describes."""
     transforms = {t.type.split('.')[-1]: t for t in cfg.train_dataloader.dataset.pipeline}
-    crops, masks = transforms['MultiCrop'], transforms['DrawMasks']
+    crops, masks = transforms['MultiCrop'], transforms['MaskGenerator']
     return Step(
         cfg.model,
-        global_size=crops.global_size,
-        local_size=crops.local_size,
-        local_crops=crops.local_number,
+        global_crop_size=crops.global_crop_size,
+        local_crop_size=crops.local_crop_size,
+        local_crops=crops.num_local_crops,
         stride=masks.patch_size,
         masked=sum(mean for mean, _ in masks.ratio) / len(masks.ratio),
     )
 
 
-def recipe(path: Path, utilisation: float) -> dict[str, float]:
+def recipe(path: Path, utilization: float) -> dict[str, float]:
     """Operations (10**9 an image), and by GPU the hours of a run and the images it eats a second.
 
     Args:
         path: A pre-training config.
-        utilisation: Share of a GPU's peak that a step reaches.
+        utilization: Share of a GPU's peak that a step reaches.
     """
     cfg = Config.fromfile(path)
     step = step_of(cfg)
@@ -130,7 +130,7 @@ def recipe(path: Path, utilisation: float) -> dict[str, float]:
     images = IMAGES[Path(cfg.train_dataloader.dataset.data_root).name] * cfg.train_cfg.max_epochs
     result = dict(gflop=operations / 1e9, published_gflop=step.published() / 1e9)
     for gpu, peak in PEAKS.items():
-        rate = utilisation * peak * 1e12 / operations
+        rate = utilization * peak * 1e12 / operations
         result[f'{gpu} images/s'] = rate
         result[f'{gpu} hours'] = images / rate / 3600
     return result
@@ -146,7 +146,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--utilisation', type=float, default=0.35, help='share of the peak; default: 0.35'
+        '--utilization', type=float, default=0.35, help='share of the peak; default: 0.35'
     )
     args = parser.parse_args()
     table = Table('config', 'GFLOP an image', 'published', title='Model, not measurement')
@@ -154,7 +154,7 @@ def main() -> None:
         table.add_column(f'{gpu}: GPU-hours')
         table.add_column('images/s')
     for path in recipes():
-        figures = recipe(path, args.utilisation)
+        figures = recipe(path, args.utilization)
         cells = [f'{figures["gflop"]:.0f}', f'{figures["published_gflop"]:.0f}']
         for gpu in PEAKS:
             cells += [f'{figures[f"{gpu} hours"]:,.0f}', f'{figures[f"{gpu} images/s"]:,.0f}']

@@ -4,7 +4,7 @@
 ``python -m benchmarks.detection_memory`` measures three forms, each in a process of its own:
 Mask R-CNN on the published pyramid (plain), on ViTDet with attention everywhere (vitdet-global)
 and on ViTDet (vitdet); the last two differ in nothing but the attention. A step is forward and
-backward, without optimiser. On the CPU its peak is that of resident memory, less what imports
+backward, without optimizer. On the CPU its peak is that of resident memory, less what imports
 need; on a GPU that of allocated memory. Without mmdet, backbones with their pyramids are measured.
 """
 

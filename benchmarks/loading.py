@@ -25,7 +25,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from torch.utils.data import default_collate
 
-from benchmarks import common
+from benchmarks import measurement
 from benchmarks.published_loader import published_dataset
 from ibot_mm.datasets.collate import stack_samples
 from ibot_mm.registry import DATASETS, MODELS
@@ -40,7 +40,7 @@ MASKS = 'masks'
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    common.add_arguments(parser)
+    measurement.add_arguments(parser)
     parser.add_argument('--images', type=int, default=64, help='number of images; default: 64')
     parser.add_argument('--batch-size', type=int, default=16, help='default: 16')
     parser.set_defaults(threads=1)
@@ -75,7 +75,7 @@ def our_dataset(images: Path, **augmentation: Any) -> Any:
     """The data set of the pre-training configs."""
     pipeline = Config.fromfile(CONFIGS / 'datasets/imagenet.py').train_pipeline
     for step in pipeline:
-        if step.type == 'ibot_mm.DrawAugmentation':
+        if step.type == 'ibot_mm.PhotometricAugmentation':
             step.update(augmentation)
     return DATASETS.build(
         dict(type='ibot_mm.ImageFolder', data_root=str(images), pipeline=pipeline)
@@ -100,10 +100,10 @@ def ready_for_masks(dataset: Any) -> tuple[Callable, dict]:
     """The transform that draws masks, and what the ones before it make of an image."""
     results = dataset.get_data_info(0)
     for transform in dataset.pipeline.transforms:
-        if type(transform).__name__ == 'DrawMasks':
+        if type(transform).__name__ == 'MaskGenerator':
             return transform, results
         results = transform(results)
-    raise ValueError('The pipeline has no DrawMasks')
+    raise ValueError('The pipeline has no MaskGenerator')
 
 
 def sides_of(images: Path, args: argparse.Namespace) -> dict[str, Callable[[], list[float]]]:
@@ -122,7 +122,7 @@ def sides_of(images: Path, args: argparse.Namespace) -> dict[str, Callable[[], l
     }
     if args.reference:
         published = published_dataset(args.reference, images)
-        work = {common.PUBLISHED: partial(load, published, size, default_collate), **work}
+        work = {measurement.PUBLISHED: partial(load, published, size, default_collate), **work}
 
     def milliseconds(run: Callable[[], None]) -> list[float]:
         start = time.process_time()
@@ -140,11 +140,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder)
         write_photographs(images / 'photographs', args.images)
-        measured = common.alternate(sides_of(images, args), args.rounds)
+        measured = measurement.alternate(sides_of(images, args), args.rounds)
     masks = measured.pop(MASKS)
     settings = dict(vars(args), opencv=cv2.__version__)
     settings['share_of_masks'] = statistics.median(masks) / statistics.median(measured[WORKER])
-    common.report('Loading on one core', 'ms an image', measured, settings, args.json)
+    measurement.report('Loading on one core', 'ms an image', measured, settings, args.json)
     print(f'Drawing masks takes {settings["share_of_masks"]:.1%} of the worker side.')
 
 

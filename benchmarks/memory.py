@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import common, workload
+from benchmarks import measurement, workload
 from benchmarks.published_training import PublishedTraining, import_published
 from benchmarks.training import OurTraining
 
@@ -23,7 +23,7 @@ from benchmarks.training import OurTraining
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    common.add_arguments(parser)
+    measurement.add_arguments(parser)
     workload.add_arguments(parser)
     parser.set_defaults(rounds=2)
     return parser.parse_args(arguments)
@@ -41,11 +41,13 @@ def peak(side: str, args: argparse.Namespace) -> float:
     if args.threads:
         torch.set_num_threads(args.threads)
     work = workload.Workload(args, number=1)
-    if side == common.PUBLISHED:
+    if side == measurement.PUBLISHED:
         import_published(args.reference, 'main_ibot')
     before = resident('VmRSS')
     training = (
-        PublishedTraining(args.reference, work) if side == common.PUBLISHED else OurTraining(work)
+        PublishedTraining(args.reference, work)
+        if side == measurement.PUBLISHED
+        else OurTraining(work)
     )
     training.run()
     if workload.device() == 'cuda':
@@ -56,7 +58,7 @@ def peak(side: str, args: argparse.Namespace) -> float:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and report."""
     args = parse_args(arguments)
-    sides = [common.OURS] + [common.PUBLISHED] * bool(args.reference)
+    sides = [measurement.OURS] + [measurement.PUBLISHED] * bool(args.reference)
     measured: dict[str, list[float]] = {side: [] for side in sides}
     spawn = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool:
@@ -65,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
                 measured[side].append(pool.submit(peak, side, args).result())
     settings = vars(args) | dict(device=workload.device())
     if args.reference:
-        settings['share'] = min(measured[common.OURS]) / min(measured[common.PUBLISHED])
+        settings['share'] = min(measured[measurement.OURS]) / min(measured[measurement.PUBLISHED])
     title = 'Peak memory of a training step'
-    return common.report(title, 'GiB', measured, settings, args.json, gain='times as little')
+    return measurement.report(title, 'GiB', measured, settings, args.json, gain='times as little')
 
 
 if __name__ == '__main__':

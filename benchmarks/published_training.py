@@ -65,7 +65,7 @@ class _OneProcess(nn.Module):
 
 
 class PublishedTraining:
-    """Networks, loss and optimiser of the published code, and its loop over batches.
+    """Networks, loss and optimizer of the published code, and its loop over batches.
 
     Args:
         clone: Of https://github.com/bytedance/ibot.

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import common, workload
+from benchmarks import measurement, workload
 from benchmarks.training import OurTraining
 from ibot_mm.engine.distributed import finish_processes
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    common.add_arguments(parser)
+    measurement.add_arguments(parser)
     workload.add_arguments(parser)
     parser.add_argument('--processes', type=int, nargs='+', default=[1, 2], help='default: 1 and 2')
     parser.add_argument('--worker', metavar='FILE', help=argparse.SUPPRESS)
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any] | None:
         perfect = [rate * number / args.processes[0] for rate in first]
         share = statistics.median(rate / best for rate, best in zip(rates, perfect))
         settings['efficiency'][number] = share
-    result = common.report('Weak scaling', 'images/s', measured, settings, args.json)
+    result = measurement.report('Weak scaling', 'images/s', measured, settings, args.json)
     for number, share in settings['efficiency'].items():
         print(f'{number} processes: {share:.0%} of perfect scaling')
     return result

@@ -2,7 +2,7 @@
 """A training step, here and in the published code.
 
 ``python -m benchmarks.step --reference PATH`` measures what a loop does with a batch: forward,
-backward, clipping, freezing, optimiser, update of the teacher, log. On a GPU also peak memory.
+backward, clipping, freezing, optimizer, update of the teacher, log. On a GPU also peak memory.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.profiler import profile
 
-from benchmarks import common, workload
+from benchmarks import measurement, workload
 from benchmarks.cost import Step
 from benchmarks.published_training import PublishedTraining
 from benchmarks.training import OurTraining
@@ -25,7 +25,7 @@ from benchmarks.training import OurTraining
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    common.add_arguments(parser)
+    measurement.add_arguments(parser)
     workload.add_arguments(parser)
     parser.add_argument(
         '--images', metavar='FOLDER', help='train ours on these through its loader, not on noise'
@@ -52,15 +52,15 @@ def ceiling(
     a = torch.randn(size, size, device=workload.device()).to(dtype)
     best = float('inf')
     for _ in range(rounds):
-        synchronise()
+        synchronize()
         start = clock()
         a @ a
-        synchronise()
+        synchronize()
         best = min(best, clock() - start)
     return 2 * size**3 / best
 
 
-def synchronise() -> None:
+def synchronize() -> None:
     """Wait for the GPU, if there is one."""
     if workload.device() == 'cuda':
         torch.cuda.synchronize()
@@ -71,7 +71,7 @@ def operations(model: dict, args: argparse.Namespace) -> float:
     if args.compile:  # compiled backbones compute what drop path drops
         model = dict(model, compile_backbone=False)
         model['backbone'] = dict(model['backbone'], drop_path_rate=0.0)
-    step = Step(model, args.global_size, args.local_size, args.local_crops)
+    step = Step(model, args.global_crop_size, args.local_crop_size, args.local_crops)
     return step.ours() * args.batch_size
 
 
@@ -110,12 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         torch.set_num_threads(args.threads)
     work = workload.Workload(args)
     ours = OurTraining(work, args.images)
-    runs = {common.OURS: ours.run}
+    runs = {measurement.OURS: ours.run}
     if args.reference:
-        runs[common.PUBLISHED] = PublishedTraining(args.reference, work).run
+        runs[measurement.PUBLISHED] = PublishedTraining(args.reference, work).run
     peaks: dict[str, list[float]] = {name: [] for name in runs}
     sides = {name: partial(with_peak_memory, run, peaks[name]) for name, run in runs.items()}
-    measured = common.alternate(sides, args.rounds)
+    measured = measurement.alternate(sides, args.rounds)
 
     settings = vars(args) | dict(device=workload.device())
     gflop = operations(ours.runner.cfg.model, args) / 1e9
@@ -125,14 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for name, values in measured.items():
         settings[f'images_per_s_{name}'] = args.batch_size / statistics.median(values)
     settings |= {f'peak_gib_{name}': max(values) for name, values in peaks.items() if values}
-    rate = gflop * 1e9 / statistics.median(measured[common.OURS])
-    settings['utilisation'] = rate / top
+    rate = gflop * 1e9 / statistics.median(measured[measurement.OURS])
+    settings['utilization'] = rate / top
     if args.profile:
         settings['profile'] = profile_step(ours)
-    result = common.report('Training step', 's', measured, settings, args.json)
+    result = measurement.report('Training step', 's', measured, settings, args.json)
     for name in [key for key in settings if key.startswith(('images_per_s', 'peak_gib'))]:
         print(f'{name}: {settings[name]:.2f}')
-    print(f'{rate / 1e9:.0f} GFLOP/s, {settings["utilisation"]:.0%} of a large matrix product')
+    print(f'{rate / 1e9:.0f} GFLOP/s, {settings["utilization"]:.0%} of a large matrix product')
     return result
 
 

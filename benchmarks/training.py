@@ -37,7 +37,9 @@ def build_config(workload: Workload, work_dir: str, launcher: str = 'none') -> C
     )
     cfg.model.compile_backbone = settings.compile
     cfg.model.neck.update(
-        in_channels=CHANNELS[settings.arch], num_prototypes=settings.prototypes, fixed_gain=True
+        in_channels=CHANNELS[settings.arch],
+        num_prototypes=settings.prototypes,
+        norm_last_layer=True,
     )
     cfg.model.head.num_prototypes = settings.prototypes
     cfg.optim_wrapper.clip_grad.max_norm = settings.clip

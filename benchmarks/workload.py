@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ibot_mm.datasets import DrawMasks
+from ibot_mm.datasets import MaskGenerator
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -49,17 +49,17 @@ class Workload:
         self.settings = settings
         np.random.seed(0)
         torch.manual_seed(0)
-        draw = DrawMasks(patch_size=16, ratio=[(0.0, 0.0), (0.3, 0.2)])
-        blank = dict(img=[np.empty((settings.global_size, settings.global_size, 3))] * 2)
+        draw = MaskGenerator(patch_size=16, ratio=[(0.0, 0.0), (0.3, 0.2)])
+        blank = dict(img=[np.empty((settings.global_crop_size, settings.global_crop_size, 3))] * 2)
         self.batches: list[dict[str, Tensor]] = []
         for _ in range(number):
             masks = [draw.transform(dict(blank))['masks'] for _ in range(settings.batch_size)]
             batch = dict(
-                global_crops=self._noise(2, settings.global_size),
+                global_crops=self._noise(2, settings.global_crop_size),
                 masks=torch.from_numpy(np.stack(masks)),
             )
             if settings.local_crops:
-                batch['local_crops'] = self._noise(settings.local_crops, settings.local_size)
+                batch['local_crops'] = self._noise(settings.local_crops, settings.local_crop_size)
             self.batches.append(batch)
 
     def _noise(self, views: int, size: int) -> Tensor:
@@ -71,7 +71,7 @@ class Workload:
         return [dict(inputs=dict(batch)) for batch in self.batches]
 
     def published(self) -> list[tuple[list[Tensor], Tensor, list[Tensor]]]:
-        """Batches as the published loader gives them: lists of normalised crops and masks."""
+        """Batches as the published loader gives them: lists of normalized crops and masks."""
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
         batches = []
         for batch in self.batches:

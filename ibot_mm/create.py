@@ -59,7 +59,7 @@ def create_backbone(
             :class:`ibot_mm.MaskedSwinTransformer`, such as ``img_size`` or ``out_indices``.
 
     Returns:
-        The backbone in evaluation mode. Called with images (B, 3, H, W), RGB, normalised by mean
+        The backbone in evaluation mode. Called with images (B, 3, H, W), RGB, normalized by mean
         and deviation of ImageNet, it gives a tuple whose last are tokens (B, 1 + N, D), [CLS]
         (of a Swin the mean) first.
 
@@ -83,6 +83,6 @@ def create_backbone(
     logger.setLevel(level)
     if pretrained is not None:
         kind = 'PretrainedViT' if config['type'] == VIT else 'PretrainedSwin'
-        initialiser = dict(type=f'ibot_mm.{kind}', checkpoint=str(pretrained), network=network)
-        WEIGHT_INITIALIZERS.build(initialiser)(backbone)
+        initializer = dict(type=f'ibot_mm.{kind}', checkpoint=str(pretrained), network=network)
+        WEIGHT_INITIALIZERS.build(initializer)(backbone)
     return backbone.eval()

@@ -47,7 +47,7 @@ def tiny_config(image_folder: Path, tmp_path: Path) -> Config:
         cfg.train_dataloader.dataset.pipeline[2],
         cfg.train_dataloader.dataset.pipeline[4],
     )
-    crops.update(global_size=16, local_size=8, local_number=2)
+    crops.update(global_crop_size=16, local_crop_size=8, num_local_crops=2)
     masks.patch_size = 4
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     cfg.train_dataloader.dataset.data_root = str(image_folder)

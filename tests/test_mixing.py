@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.models import VisionTransformer
 
 from ibot_mm.functional.losses import patch_weights
-from ibot_mm.functional.selection import select_tokens
+from ibot_mm.functional.token_selection import select_tokens
 from ibot_mm.models import IBOTHead, IBOTNeck
 
 # Registry of mmengine's and a type of ours that lives in it.
@@ -40,7 +40,7 @@ registry.init_default_scope({scope!r})
 for name, kind in {TYPES!r}.items():
     with getattr(registry, name).switch_scope_and_registry(None) as current:
         assert current.get('ibot_mm.' + kind).__name__ == kind, kind
-transform = registry.TRANSFORMS.build(dict(type='ibot_mm.MultiCrop', global_number=1))
+transform = registry.TRANSFORMS.build(dict(type='ibot_mm.MultiCrop', num_global_crops=1))
 print(type(transform).__name__)
 """
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
@@ -50,7 +50,7 @@ print(type(transform).__name__)
 def views_pipeline(*extra):
     return [
         dict(type='LoadImageFromFile'),
-        dict(type='ibot_mm.MultiCrop', global_number=2, global_size=32, local_number=0),
+        dict(type='ibot_mm.MultiCrop', num_global_crops=2, global_crop_size=32, num_local_crops=0),
         *extra,
         dict(type='PackInputs'),
     ]
@@ -103,7 +103,7 @@ def test_views_and_augmentation_with_simclr(image_folder, tmp_path, train):
         ),
     )
     cfg.train_dataloader.dataset.pipeline = views_pipeline(
-        dict(type='ibot_mm.DrawAugmentation', apply=True)
+        dict(type='ibot_mm.PhotometricAugmentation', apply=True)
     )
     cfg.optim_wrapper.update(
         type='ibot_mm.PerParameterClipOptimWrapper', clip_grad=dict(max_norm=1.0)
@@ -147,7 +147,7 @@ def test_masked_backbone_in_a_stock_classifier(image_folder, tmp_path, train):
         dict(type='ibot_mm.SeedSample'),
         dict(type='ibot_mm.LoadImage'),
         dict(type='RandomResizedCrop', scale=32),
-        dict(type='ibot_mm.DrawAugmentation', apply=True),
+        dict(type='ibot_mm.PhotometricAugmentation', apply=True),
         dict(type='PackInputs'),
     ]
     cfg.custom_hooks = [dict(type='ibot_mm.TrainingSeedHook'), dict(type='ibot_mm.FiniteLossHook')]

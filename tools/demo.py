@@ -23,9 +23,9 @@ from rich.table import Table
 from ibot_mm.functional.knn import weighted_knn
 from ibot_mm.registry import DATASETS
 
-CONFIG = 'configs/pretrain/ibot_demo.py'
+CONFIG = 'configs/pretrain/ibot_vit_demo.py'
 DATA = Path('data/demo')
-WORK_DIR = Path('work_dirs/ibot_demo')
+WORK_DIR = Path('work_dirs/ibot_vit_demo')
 MARGIN = 15.0  # points of top-1 by which the trained teacher must lead
 # Downstream configs, and what is measured: title -> metric.
 TRANSFER = {
@@ -85,7 +85,7 @@ def test_pixels() -> float:
         split = sample['data_samples'].knn_split
         features[split].append(sample['inputs'].float().flatten().numpy())
         labels[split].append(int(sample['data_samples'].gt_label))
-    mean = np.mean(features['bank'], axis=0)  # cosine similarity needs centred pixels
+    mean = np.mean(features['bank'], axis=0)  # cosine similarity needs centered pixels
     bank, query = (torch.from_numpy(np.stack(features[s]) - mean) for s in ('bank', 'query'))
     ks = tuple(cfg.val_evaluator.ks)
     predictions = weighted_knn(bank, torch.tensor(labels['bank']), query, ks=ks)
@@ -124,7 +124,7 @@ def compare(config: str, checkpoint: Path) -> dict[str, dict[str, float]]:
     metrics = work_dir / 'metrics.json'
     if not metrics.exists() or metrics.stat().st_mtime < checkpoint.stat().st_mtime:
         run(
-            *('tools/analysis_tools/compare_initialisation.py', config),
+            *('tools/analysis_tools/compare_initialization.py', config),
             *('--checkpoint', checkpoint, '--work-dir', work_dir),
         )
     columns = [
@@ -138,10 +138,10 @@ def compare(config: str, checkpoint: Path) -> dict[str, dict[str, float]]:
 
 
 def show_transfer() -> None:
-    """Fine-tune detector and segmentor on few labelled images, pre-trained beside scratch."""
+    """Fine-tune detector and segmentor on few labeled images, pre-trained beside scratch."""
     start = time.time()
     checkpoint = pretrain()
-    table = Table('', 'pre-trained', 'scratch', title='fine-tuned on few labelled images')
+    table = Table('', 'pre-trained', 'scratch', title='fine-tuned on few labeled images')
     behind = []
     for config, names in TRANSFER.items():
         metrics = compare(config, checkpoint)

@@ -46,7 +46,7 @@ def main() -> None:
     prepare_cpu_processes(cfg)
     runner = Runner.from_cfg(cfg)
     if cfg.load_from is None:
-        # The Runner initialises weights to train only; start where a training starts.
+        # The Runner initializes weights to train only; start where a training starts.
         getattr(runner.model, 'module', runner.model).init_weights()
     metrics = runner.test()
     if args.out:

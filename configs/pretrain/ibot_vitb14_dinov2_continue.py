@@ -10,6 +10,6 @@ model = dict(
     )
 )
 train_pipeline = _base_.train_pipeline
-train_pipeline[2].update(local_size=98)
+train_pipeline[2].update(local_crop_size=98)
 train_pipeline[4].update(patch_size=14)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -4,10 +4,10 @@ _base_ = ['ibot_vits16.py']
 
 model = dict(
     backbone=dict(arch='base'),
-    neck=dict(in_channels=768, fixed_gain=True),
+    neck=dict(in_channels=768, norm_last_layer=True),
 )
 train_pipeline = _base_.train_pipeline
-train_pipeline[2].update(global_scale=(0.32, 1.0), local_scale=(0.05, 0.32))
+train_pipeline[2].update(global_crop_scale=(0.32, 1.0), local_crop_scale=(0.05, 0.32))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 optim_wrapper = dict(optimizer=dict(lr=7.5e-4 * 1024 / 256), clip_grad=dict(max_norm=0.3))

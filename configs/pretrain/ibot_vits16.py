@@ -7,5 +7,5 @@ _base_ = [
 
 model = dict(
     backbone=dict(arch='small'),
-    neck=dict(in_channels=384, fixed_gain=False),
+    neck=dict(in_channels=384, norm_last_layer=False),
 )

@@ -1,10 +1,10 @@
 # ViT-S/16 from existing weights (published iBOT, DINO, timm, DeiT, ...) on one's own images, by a
-# recipe that is judgement, not measured: docs/continue_training.md.
+# recipe that is judgment, not measured: docs/continue_training.md.
 _base_ = ['ibot_vits16.py', '../_base_/schedules/continuing.py']
 
 model = dict(
     backbone=dict(init_cfg=dict(type='ibot_mm.PretrainedViT', checkpoint='pretrained.pth')),
-    neck=dict(fixed_gain=True),
+    neck=dict(norm_last_layer=True),
 )
 train_dataloader = dict(batch_size=64)
 auto_scale_lr = dict(base_batch_size=256)

@@ -1,4 +1,4 @@
-# Linear head on the frozen backbone of configs/pretrain/ibot_demo.py; see upernet_vit_demo.py.
+# Linear head on the frozen backbone of configs/pretrain/ibot_vit_demo.py; see upernet_vit_demo.py.
 _base_ = [
     '../_base_/models/vit_demo.py',
     '../_base_/models/linear_vit.py',

@@ -1,5 +1,5 @@
 # UperNet on the demo data, for two CPU cores and a minute, with the backbone that
-# configs/pretrain/ibot_demo.py trains. From scratch: --cfg-options model.backbone.init_cfg=None
+# configs/pretrain/ibot_vit_demo.py trains. From scratch: --cfg-options model.backbone.init_cfg=None
 _base_ = [
     '../_base_/models/vit_demo.py',
     '../_base_/models/upernet_vit.py',

@@ -12,7 +12,7 @@ from .pretrained_swin import PretrainedSwin
 from .pretrained_vit import PretrainedViT
 from .published import published_to_ibot_mm
 from .rebuild import backbone_config, rebuild_backbone
-from .recognise import Network, find_networks, recognise
+from .recognize import Network, find_networks, recognize
 from .report import LoadReport
 from .settings import Settings, read_settings
 from .verify import verify_checkpoint
@@ -47,7 +47,7 @@ __all__ = [
     'published_to_ibot_mm',
     'read_settings',
     'rebuild_backbone',
-    'recognise',
+    'recognize',
     'revert',
     'verify_checkpoint',
     'write_export',

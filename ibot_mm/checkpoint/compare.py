@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from .parts import Part, is_left_out, part_of
-from .recognise import num_layers
+from .recognize import num_layers
 
 PATCHES = 'patch_embed.projection.weight'
 # First linear layer of the feed-forward network, and how many it is in one.

@@ -32,7 +32,7 @@ def convert(state_dict: Mapping[str, Tensor], format: Format) -> Converted:
 
     Args:
         state_dict: Weights of one network, names without prefix.
-        format: Whose names they are, as from :func:`recognise`.
+        format: Whose names they are, as from :func:`recognize`.
 
     Returns:
         The weights under our names, and what has none.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .errors import CheckpointError
 from .formats import Format
-from .recognise import Network, num_layers
+from .recognize import Network, num_layers
 from .resize import TOKENS_BEFORE_PATCHES, source_layout
 from .settings import Settings
 
@@ -128,7 +128,7 @@ def describe_weights(
     from ``settings``, else from what is usual for this size and format.
 
     Args:
-        network: As from :func:`recognise`.
+        network: As from :func:`recognize`.
         settings: What is told beside the weights.
         num_heads: Attention heads. Defaults to None, not told.
 

@@ -15,7 +15,7 @@ from .errors import CheckpointError
 from .formats import MMPRETRAIN, TIMM
 from .formats.swin import swin_format
 from .libraries import LIBRARIES, MASK_TOKEN, Target, call
-from .recognise import choose_prefix
+from .recognize import choose_prefix
 from .settings import Settings
 from .swin_names import INDEX, express_swin, swin_options
 

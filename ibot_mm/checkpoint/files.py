@@ -80,7 +80,7 @@ def load_checkpoint_file(path: str | Path) -> dict[str, Tensor]:
 
     Returns:
         Tensors by their path within the file, such as ``'teacher.module.backbone.cls_token'``;
-        states of optimisers and whatever else is no tensor under text keys are left out.
+        states of optimizers and whatever else is no tensor under text keys are left out.
 
     Raises:
         CheckpointError: If the file is not there, is no checkpoint, is damaged, would run code or
@@ -217,7 +217,7 @@ def _damaged(file: Path, error: Exception) -> CheckpointError:
 
 
 def _flatten(content: Any, path: str = '') -> Iterator[tuple[str, Tensor]]:
-    """Tensors under text keys, but of optimisers."""
+    """Tensors under text keys, but of optimizers."""
     if not isinstance(content, Mapping):
         return
     for key, value in content.items():

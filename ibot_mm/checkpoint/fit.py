@@ -7,7 +7,7 @@ from .compare import difference_of_positions, differences_of_parts, differences_
 from .errors import CheckpointError
 from .formats import Format
 from .parts import is_left_out, part_of
-from .recognise import num_layers
+from .recognize import num_layers
 from .report import LoadReport, summary
 from .resize import fit_position_embedding, resize_relative_table
 

@@ -11,7 +11,7 @@ from .convert import revert
 from .errors import CheckpointError
 from .files import load_checkpoint_file
 from .fit import fit
-from .recognise import Network, find_networks, recognise
+from .recognize import Network, find_networks, recognize
 from .report import LoadReport
 from .settings import Settings, read_settings
 
@@ -24,7 +24,7 @@ def load_pretrained_vit(
     Args:
         module: Backbone with mmpretrain's parameter names.
         checkpoint: See :func:`load_checkpoint_file`.
-        network: See :func:`recognise`. Defaults to 'teacher'.
+        network: See :func:`recognize`. Defaults to 'teacher'.
         strict: Whether weights that do not fit are an error; else they are a warning, and what
             fits is loaded. Defaults to True.
 
@@ -37,7 +37,7 @@ def load_pretrained_vit(
     """
     tensors = load_checkpoint_file(checkpoint)
     try:
-        source = recognise(tensors, network)
+        source = recognize(tensors, network)
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint} cannot be used: {error}.') from error
     return fill(module, source, tensors, str(checkpoint), read_settings(checkpoint), strict)

@@ -11,7 +11,7 @@ from .convert import revert
 from .errors import CheckpointError
 from .files import load_checkpoint_file
 from .formats import TIMM
-from .recognise import Network, recognise
+from .recognize import Network, recognize
 from .report import LoadReport, summary
 
 MASK_TOKENS = ('mask_token', 'masked_embed')
@@ -29,7 +29,7 @@ def load_timm_vit(
     Args:
         module: Backbone such as :class:`ibot_mm.TimmVisionTransformer`.
         checkpoint: See :func:`load_checkpoint_file`.
-        network: See :func:`recognise`. Defaults to 'teacher'.
+        network: See :func:`recognize`. Defaults to 'teacher'.
         strict: Whether weights that do not fit are an error; else they are a warning, and what
             fits is loaded. Defaults to True.
 
@@ -43,7 +43,7 @@ def load_timm_vit(
     own = model.state_dict()
     tensors = load_checkpoint_file(checkpoint)
     try:
-        source = recognise(tensors, network)
+        source = recognize(tensors, network)
         state = _fit(tensors, source, model, own)
     except CheckpointError as error:
         raise CheckpointError(f'{checkpoint} cannot be used: {error}.') from error

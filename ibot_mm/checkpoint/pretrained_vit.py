@@ -19,7 +19,7 @@ class PretrainedViT:
     """Fills a backbone with the weights of a checkpoint, whatever published or stored it.
 
     For example ``backbone=dict(..., init_cfg=dict(type='ibot_mm.PretrainedViT',
-    checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'))``. The format is recognised by the names
+    checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'))``. The format is recognized by the names
     in the file: this project's, published iBOT and DINO, DINOv2, DINOv3, MAE, BEiT, DeiT, timm,
     mmpretrain, Hugging Face's transformers. One table in the log says what was loaded and what
     was not. A backbone that holds a model of timm is filled by :func:`load_timm_vit`.
@@ -53,8 +53,8 @@ class PretrainedViT:
     def _go_last(self, module: Any) -> None:
         """See to it that the rest of ``init_weights`` leaves the weights alone.
 
-        mmengine lets only its own ``Pretrained`` go last; after all others it initialises the
-        children. So they are initialised here, which they remember, and the module passes for one
+        mmengine lets only its own ``Pretrained`` go last; after all others it initializes the
+        children. So they are initialized here, which they remember, and the module passes for one
         whose weights come from ``Pretrained``, which mmpretrain's ViT looks for.
         """
         init_cfg = getattr(module, 'init_cfg', None)

@@ -21,13 +21,13 @@ _HEAD = (
 )
 
 
-def published_to_ibot_mm(state_dict: dict[str, Tensor], shared: bool) -> dict[str, str]:
+def published_to_ibot_mm(state_dict: dict[str, Tensor], shared_head: bool) -> dict[str, str]:
     """Map the names of a published student or teacher to ours.
 
     Args:
         state_dict: Published names (``backbone.*``, ``head.*``) and tensors; shapes tell linear
             layers from norms.
-        shared: Whether [CLS] and patch tokens share the prototypes; the published code then
+        shared_head: Whether [CLS] and patch tokens share the prototypes; the published code then
             stores them twice.
 
     Returns:
@@ -48,7 +48,7 @@ def published_to_ibot_mm(state_dict: dict[str, Tensor], shared: bool) -> dict[st
             ours = f'backbone.{_rename(name, "backbone.", backbone)}'
         else:
             ours = f'neck.{_rename(name, "head.", _HEAD)}'
-        names[name] = ours.replace('patch_prototypes', 'cls_prototypes') if shared else ours
+        names[name] = ours.replace('patch_prototypes', 'cls_prototypes') if shared_head else ours
     return names
 
 

@@ -15,7 +15,7 @@ from .errors import CheckpointError
 from .files import load_checkpoint_file
 from .load import fill
 from .pretrained_swin import compare_swin
-from .recognise import find_networks, recognise
+from .recognize import find_networks, recognize
 from .report import LoadReport
 from .settings import Settings, read_settings
 from .swin_names import holds_swin, read_swin, swin_options
@@ -45,7 +45,7 @@ def rebuild_backbone(
     try:
         if holds_swin(tensors) and not find_networks(tensors):
             return _rebuild_swin(tensors, network, settings, str(checkpoint))
-        source = recognise(tensors, network)
+        source = recognize(tensors, network)
         vit = describe_weights(source, settings, num_heads)
         options = vit.options()
     except CheckpointError as error:

@@ -27,7 +27,7 @@ class LoadReport:
         resized: Names among them that were resized, and how.
         zero: Names among them that the checkpoint does not have, being zero in its network.
         left_out: What was not loaded on purpose: kind -> names of the checkpoint.
-        new: Names of the backbone that keep their initialisation, since no checkpoint of a ViT
+        new: Names of the backbone that keep their initialization, since no checkpoint of a ViT
             has them or they are new in fine-tuning.
         missing: Names of the backbone that the checkpoint should have and does not.
         unexpected: Names of the checkpoint that no known ViT has, or that do not fit.

@@ -13,7 +13,7 @@ from .convert import convert, express
 from .errors import CheckpointError
 from .formats.swin import swin_format
 from .formats.table import Format
-from .recognise import choose_prefix
+from .recognize import choose_prefix
 from .settings import Settings
 
 _ANCHORS = ('patch_embed.proj.weight', 'patch_embed.projection.weight')
@@ -39,7 +39,7 @@ def foreign_swin(names: Iterable[str]) -> Format | None:
 def to_unfold_order(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Reorder the inputs of a published Swin's patch merging to those of ``nn.Unfold``.
 
-    The published code, as timm, puts the four neighbours one after the other, columns outermost,
+    The published code, as timm, puts the four neighbors one after the other, columns outermost,
     each with all its channels; mm keeps the four values of a channel together, row by row.
 
     Args:

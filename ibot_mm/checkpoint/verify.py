@@ -19,7 +19,7 @@ from .export import TIMM_MODEL
 from .files import load_checkpoint_file
 from .load import compare
 from .pretrained_swin import compare_swin
-from .recognise import Network, find_networks, num_layers, recognise
+from .recognize import Network, find_networks, num_layers, recognize
 from .report import LoadReport, summary
 from .settings import Settings, read_backbone_config, read_settings
 from .swin_names import find_prefixes, foreign_swin, holds_swin, read_swin, swin_options
@@ -113,7 +113,7 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
         reports = [_verify_swin(prefix, tensors, settings) for prefix in find_prefixes(tensors)]
     if not reports:
         try:
-            recognise(tensors)
+            recognize(tensors)
         except CheckpointError as error:
             raise CheckpointError(f'{checkpoint} cannot be used: {error}.') from error
     teachers = [report.prefix for report in reports if report.facts['role'] == 'teacher']

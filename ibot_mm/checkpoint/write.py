@@ -136,7 +136,7 @@ def check_output(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None
 def publish(
     checkpoint: str | Path, out: str | Path, overwrite: bool = False
 ) -> tuple[Path, list[str]]:
-    """Write the weights of a checkpoint without optimiser, schedules and logs.
+    """Write the weights of a checkpoint without optimizer, schedules and logs.
 
     All networks stay, in full precision: a pre-training keeps student, teacher and heads. For a
     backbone alone see :func:`export_backbone`.

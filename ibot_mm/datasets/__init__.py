@@ -5,17 +5,17 @@ from .collate import stack_samples
 from .image_folder import ImageFolder
 from .knn_splits import KNNSplits
 from .transforms import (
-    DrawAugmentation,
-    DrawMasks,
     LoadImage,
+    MaskGenerator,
     MultiCrop,
     PackMultiCrop,
+    PhotometricAugmentation,
     SeedSample,
 )
 
 __all__ = [
-    'DrawAugmentation',
-    'DrawMasks',
+    'PhotometricAugmentation',
+    'MaskGenerator',
     'ImageFolder',
     'KNNSplits',
     'LoadImage',

@@ -90,8 +90,8 @@ class ImageFolder(CustomDataset):
             raise ValueError(f'ImageFolder: the annotation file {self.ann_file} is empty')
         for number, line in enumerate(lines, start=1):
             words = line.strip().rsplit(' ', 1)
-            labelled = len(words) == 2 and words[1].isdigit()
-            if not line.strip() or (self.with_label and not labelled):
+            labeled = len(words) == 2 and words[1].isdigit()
+            if not line.strip() or (self.with_label and not labeled):
                 wanted = 'a path, a blank and a label' if self.with_label else 'a path'
                 raise ValueError(
                     f'ImageFolder: line {number} of {self.ann_file} is {line!r}, not {wanted} '

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""A labelled bank and held-out queries behind one validation dataloader."""
+"""A labeled bank and held-out queries behind one validation dataloader."""
 
 from typing import Any
 
@@ -28,8 +28,8 @@ class KNNSplits(ConcatDataset):
     write ``mmpretrain.`` before them.
 
     Args:
-        bank: Config of the labelled split whose images vote.
-        query: Config of the labelled split whose images are classified. It must be held out from
+        bank: Config of the labeled split whose images vote.
+        query: Config of the labeled split whose images are classified. It must be held out from
             ``bank``.
 
     Raises:
@@ -70,7 +70,7 @@ class KNNSplits(ConcatDataset):
         try:
             dataset = MMENGINE_DATASETS.build(config) if isinstance(config, dict) else config
             dataset.full_init()
-        except ValueError as error:  # mmengine fails to serialise an empty list of samples
+        except ValueError as error:  # mmengine fails to serialize an empty list of samples
             if 'at least one array' not in str(error):
                 raise
             raise ValueError(_empty(name)) from error

@@ -13,7 +13,7 @@ from mmengine.config import Config
 def prepare_cpu_processes(cfg: Config) -> None:
     """Let a distributed run work without GPUs; does nothing where there are some.
 
-    mmengine sets a CUDA device while it initialises and hands a device index to the model's
+    mmengine sets a CUDA device while it initializes and hands a device index to the model's
     wrapper. On CPU the gloo group is made here, ahead of the Runner, and the wrapper gets none.
 
     Args:

@@ -13,11 +13,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ibot_mm.functional.knn import nearest_neighbours, rank_classes
+from ibot_mm.functional.knn import nearest_neighbors, rank_classes
 from ibot_mm.registry import METRICS
 
 SPLITS = ('bank', 'query')
-QUERY_CHUNK = 8192  # queries whose candidate neighbours are exchanged at once
+QUERY_CHUNK = 8192  # queries whose candidate neighbors are exchanged at once
 
 
 @METRICS.register_module()
@@ -28,8 +28,8 @@ class KNNAccuracy(BaseMetric):
     the class of each of its queries, see :func:`~ibot_mm.functional.knn.weighted_knn`. The model
     must put each image's feature, a vector, into its ``data_samples`` under ``feature_key``.
 
-    Features are L2-normalised and kept on the CPU. In several processes each keeps its part of
-    the bank: the queries' features are gathered, every process finds its nearest neighbours for
+    Features are L2-normalized and kept on the CPU. In several processes each keeps its part of
+    the bank: the queries' features are gathered, every process finds its nearest neighbors for
     all of them, and the candidates are gathered and merged. Samples that the sampler repeated are
     dropped. The numbers do not depend on the number of processes.
 
@@ -37,7 +37,7 @@ class KNNAccuracy(BaseMetric):
     the size is known only after the features have been computed, when stopping would waste them.
 
     Args:
-        ks: Numbers of neighbours. Defaults to (10, 20, 100, 200).
+        ks: Numbers of neighbors. Defaults to (10, 20, 100, 200).
         temperature: Temperature of the votes. Defaults to 0.07.
         feature_key: Field of the data sample that holds the feature. Defaults to 'feature'.
         dtype: 'float32' or 'float16' for features kept in half the memory (1.3 million features
@@ -59,7 +59,7 @@ class KNNAccuracy(BaseMetric):
     ) -> None:
         super().__init__(prefix=prefix)
         if not ks or any(k < 1 for k in ks):
-            raise ValueError(f'ks must name numbers of neighbours of at least 1, got {ks}')
+            raise ValueError(f'ks must name numbers of neighbors of at least 1, got {ks}')
         if temperature <= 0:
             raise ValueError(f'temperature must be above 0, got {temperature}')
         if dtype not in ('float32', 'float16'):
@@ -155,25 +155,25 @@ class KNNAccuracy(BaseMetric):
                 f'k-NN needs both splits, got {bank_size} bank and {len(targets)} query samples'
             )
         num_classes = int(torch.cat([all_bank_labels, targets]).max()) + 1
-        neighbours = self._neighbours(bank_size)  # by k
+        neighbors = self._neighbors(bank_size)  # by k
 
         correct = torch.zeros(len(self.ks), 2, dtype=torch.long)  # top-1 and top-5 of each k
         for start in range(0, len(targets), QUERY_CHUNK):
             rows = slice(start, start + QUERY_CHUNK)
             similarity, labels = _search(
-                bank_features, bank_labels, query_features[rows], max(neighbours.values())
+                bank_features, bank_labels, query_features[rows], max(neighbors.values())
             )
             ranked = rank_classes(
-                similarity, labels, sorted(set(neighbours.values())), self.temperature, num_classes
+                similarity, labels, sorted(set(neighbors.values())), self.temperature, num_classes
             )
             for counts, k in zip(correct, self.ks, strict=True):
-                hits = ranked[neighbours[k]].cpu() == targets[rows, None]
+                hits = ranked[neighbors[k]].cpu() == targets[rows, None]
                 counts += torch.stack([hits[:, 0].sum(), hits.sum()])
         names = [f'top{top}_k{k}' for k in self.ks for top in (1, 5)]
         return dict(zip(names, (100 * correct.flatten() / len(targets)).tolist(), strict=True))
 
-    def _neighbours(self, bank_size: int) -> dict[int, int]:
-        """Map each k to the number of neighbours that the bank allows."""
+    def _neighbors(self, bank_size: int) -> dict[int, int]:
+        """Map each k to the number of neighbors that the bank allows."""
         too_large = [k for k in self.ks if k > bank_size]
         if too_large and not self._warned:
             self._warned = True
@@ -218,13 +218,13 @@ def _gather_rows(rows: Tensor) -> Tensor:
 def _search(
     bank_features: Tensor, bank_labels: Tensor, query_features: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
-    """Find the k nearest neighbours among the banks of all processes.
+    """Find the k nearest neighbors among the banks of all processes.
 
     Returns similarities and labels (Q, k), the same in every process.
     """
     queries = query_features.to(get_device())
     found = min(k, len(bank_labels))  # this process's part may hold fewer
-    similarity, indices = nearest_neighbours(bank_features, queries, found)
+    similarity, indices = nearest_neighbors(bank_features, queries, found)
     labels = bank_labels.to(indices.device)[indices]
     similarity = F.pad(similarity, (0, k - found), value=-torch.inf)
     labels = F.pad(labels, (0, k - found))

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import colour, colour_uint8
+from . import color, color_uint8
 from .blur import gaussian_blur, gaussian_blur_uint8
 
 # Columns of a row of parameters. The first four are the factors of the jitter; ORDER holds four
 # columns: which jitter operation (0..3) comes first, second, third, fourth, or -1 for none.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 ORDER = slice(4, 8)
-GREY, BLUR_RADIUS, SOLARISE = range(8, 11)
+GRAY, BLUR_RADIUS, SOLARIZE = range(8, 11)
 NUM_PARAMETERS = 11
 
 NEUTRAL = np.array([1, 1, 1, 0, -1, -1, -1, -1, 0, 0, 0], dtype=np.float32)  # does nothing
@@ -31,23 +31,23 @@ FACTOR_STEP = 2**-14
 
 # By column. Each takes (images, values): a batch and a tensor, for a new batch ...
 BATCH_OPERATIONS: dict[int, Callable[[Tensor, Tensor], Tensor]] = {
-    BRIGHTNESS: colour.adjust_brightness,
-    CONTRAST: colour.adjust_contrast,
-    SATURATION: colour.adjust_saturation,
-    HUE: colour.adjust_hue,
-    GREY: lambda images, _: colour.to_grey(images),
+    BRIGHTNESS: color.adjust_brightness,
+    CONTRAST: color.adjust_contrast,
+    SATURATION: color.adjust_saturation,
+    HUE: color.adjust_hue,
+    GRAY: lambda images, _: color.to_gray(images),
     BLUR_RADIUS: gaussian_blur,
-    SOLARISE: lambda images, _: colour.solarise(images),
+    SOLARIZE: lambda images, _: color.solarize(images),
 }
 # ... or one uint8 image and a number, in place.
 IMAGE_OPERATIONS: dict[int, Callable[[np.ndarray, float], None]] = {
-    BRIGHTNESS: colour_uint8.adjust_brightness,
-    CONTRAST: colour_uint8.adjust_contrast,
-    SATURATION: colour_uint8.adjust_saturation,
-    HUE: colour_uint8.adjust_hue,
-    GREY: lambda image, _: colour_uint8.to_grey(image),
+    BRIGHTNESS: color_uint8.adjust_brightness,
+    CONTRAST: color_uint8.adjust_contrast,
+    SATURATION: color_uint8.adjust_saturation,
+    HUE: color_uint8.adjust_hue,
+    GRAY: lambda image, _: color_uint8.to_gray(image),
     BLUR_RADIUS: gaussian_blur_uint8,
-    SOLARISE: lambda image, _: colour_uint8.solarise(image),
+    SOLARIZE: lambda image, _: color_uint8.solarize(image),
 }
 
 
@@ -59,12 +59,12 @@ class AugmentationPolicy:
         brightness: The factor is uniform in 1 ± this, 0 to 1.
         contrast: As ``brightness``.
         saturation: As ``brightness``.
-        hue: The shift is uniform in ± this, in turns of the colour circle, 0 to 0.5.
-        jitter_probability: Of the four above together, in random order.
-        grey_probability: Of turning grey.
-        blur_probability: Of Gaussian blur.
+        hue: The shift is uniform in ± this, in turns of the color circle, 0 to 0.5.
+        jitter_prob: Of the four above together, in random order.
+        gray_prob: Of turning gray.
+        blur_prob: Of Gaussian blur.
         blur_radius: The standard deviation is uniform between these two, in pixels.
-        solarise_probability: Of inverting all values from 128 up.
+        solarize_prob: Of inverting all values from 128 up.
 
     Raises:
         ValueError: A value out of its range.
@@ -74,16 +74,16 @@ class AugmentationPolicy:
     contrast: float = 0.4
     saturation: float = 0.2
     hue: float = 0.1
-    jitter_probability: float = 0.8
-    grey_probability: float = 0.2
-    blur_probability: float = 0.5
+    jitter_prob: float = 0.8
+    gray_prob: float = 0.2
+    blur_prob: float = 0.5
     blur_radius: tuple[float, float] = (0.1, 2.0)
-    solarise_probability: float = 0.0
+    solarize_prob: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ('brightness', 'contrast', 'saturation', 'hue'):
             self._check(name, 0.5 if name == 'hue' else 1.0)
-        for name in ('jitter', 'grey', 'blur', 'solarise'):
+        for name in ('jitter', 'gray', 'blur', 'solarize'):
             self._check(f'{name}_probability', 1.0)
         low, high = self.blur_radius
         if not 0 <= low <= high:
@@ -95,18 +95,18 @@ class AugmentationPolicy:
             raise ValueError(f'{name} must be between 0 and {largest}, got {value}')
 
     def as_row(self) -> np.ndarray:
-        """All numbers in the order of the fields, (10,), as :func:`draw_parameters` reads them."""
+        """All numbers in the order of the fields, (10,), for :func:`sample_parameters`."""
         jitter = [self.brightness, self.contrast, self.saturation, self.hue]
-        probabilities = [self.jitter_probability, self.grey_probability, self.blur_probability]
-        return np.array([*jitter, *probabilities, *self.blur_radius, self.solarise_probability])
+        probabilities = [self.jitter_prob, self.gray_prob, self.blur_prob]
+        return np.array([*jitter, *probabilities, *self.blur_radius, self.solarize_prob])
 
 
-GLOBAL_FIRST = AugmentationPolicy(blur_probability=1.0)
-GLOBAL_REST = AugmentationPolicy(blur_probability=0.1, solarise_probability=0.2)
-LOCAL = AugmentationPolicy(blur_probability=0.5)
+GLOBAL_FIRST = AugmentationPolicy(blur_prob=1.0)
+GLOBAL_REST = AugmentationPolicy(blur_prob=0.1, solarize_prob=0.2)
+LOCAL = AugmentationPolicy(blur_prob=0.5)
 
 
-def draw_parameters(policies: np.ndarray, rng: Any = np.random) -> np.ndarray:
+def sample_parameters(policies: np.ndarray, rng: Any = np.random) -> np.ndarray:
     """Draw one row of parameters for each crop.
 
     Args:
@@ -119,22 +119,22 @@ def draw_parameters(policies: np.ndarray, rng: Any = np.random) -> np.ndarray:
         Factors are multiples of ``FACTOR_STEP``, upon which float32 arithmetic with 8-bit values
         is exact, hence the same on every device.
     """
-    spread, (jitter, grey, blur, low, high, solarised) = policies[:, :4], policies[:, 4:].T
+    spread, (jitter, gray, blur, low, high, solarized) = policies[:, :4], policies[:, 4:].T
     drawn = rng.random((len(policies), 13))
     parameters = np.empty((len(policies), NUM_PARAMETERS), dtype=np.float32)
     steps = np.trunc(spread * (2 * drawn[:, :4] - 1) / FACTOR_STEP)
     parameters[:, :4] = NEUTRAL[:4] + FACTOR_STEP * steps
     order = drawn[:, 4:8].argsort(axis=1)
     parameters[:, ORDER] = np.where(drawn[:, 8:9] < jitter[:, None], order, -1)
-    parameters[:, GREY] = drawn[:, 9] < grey
+    parameters[:, GRAY] = drawn[:, 9] < gray
     radius = low + (high - low) * drawn[:, 11]
     parameters[:, BLUR_RADIUS] = np.where(drawn[:, 10] < blur, radius, 0)
-    parameters[:, SOLARISE] = drawn[:, 12] < solarised
+    parameters[:, SOLARIZE] = drawn[:, 12] < solarized
     return parameters
 
 
 def apply_augmentation(images: Tensor, parameters: Tensor) -> None:
-    """Colour jitter, grey, blur and solarisation in place, each image by its own row.
+    """Color jitter, gray, blur and solarization in place, each image by its own row.
 
     Equal to torchvision's ``ColorJitter`` and ``RandomGrayscale`` and Pillow's ``GaussianBlur`` and
     ``solarize`` on 8-bit images, given the same parameters. Every operation touches only the
@@ -142,7 +142,7 @@ def apply_augmentation(images: Tensor, parameters: Tensor) -> None:
 
     Args:
         images: uint8 (N, 3, H, W), RGB, contiguous, on any device.
-        parameters: float32 (N, ``NUM_PARAMETERS``) as of :func:`draw_parameters`, best on the CPU,
+        parameters: float32 (N, ``NUM_PARAMETERS``) as of :func:`sample_parameters`, best on CPU,
             also when the images are not: which images get which operation is decided on the CPU,
             and parameters on a device have to be waited for.
 
@@ -203,7 +203,7 @@ def augment_batch(images: Tensor, parameters: Tensor) -> Tensor:
 
 def _sequence(parameters: np.ndarray) -> np.ndarray:
     """Which column's operation comes first, second, ... for each image, -1 for none; int (N, 7)."""
-    last = [[GREY, BLUR_RADIUS, SOLARISE]] * len(parameters)
+    last = [[GRAY, BLUR_RADIUS, SOLARIZE]] * len(parameters)
     columns = np.hstack([parameters[:, ORDER].astype(int), last])
     changes = np.take_along_axis(parameters != NEUTRAL, columns, axis=1)
     return np.where((columns >= 0) & changes, columns, -1)

@@ -33,9 +33,9 @@ def gaussian_blur(images: Tensor, radius: Tensor) -> Tensor:
         (N, C, H, W) of the same dtype.
     """
     whole, near, far = _extended_box(radius.float().numpy()[:, None])
-    tap = np.arange(whole.max() + 2)  # from the centre outwards
+    tap = np.arange(whole.max() + 2)  # from the center outwards
     weights = np.where(tap <= whole, near, np.where(tap == whole + 1, far, 0))
-    # Centred at 0, a weighted sum of pixels fits into 32 bits with its sign.
+    # Centered at 0, a weighted sum of pixels fits into 32 bits with its sign.
     missing = 2**FRACTION_BITS - (2 * whole + 1) * near - 2 * far  # to a sum of one
     rounding = 2 ** (FRACTION_BITS - 1) - 128 * missing
     table = torch.from_numpy(np.hstack([weights, rounding]).astype(np.int32))

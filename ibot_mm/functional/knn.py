@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Weighted k-nearest-neighbour classification of frozen features."""
+"""Weighted k-nearest-neighbor classification of frozen features."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from torch import Tensor
 BANK_CHUNK = 65536  # rows of the bank compared at once with one chunk of queries
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     bank_features: Tensor, query_features: Tensor, k: int, chunk: int = 1024
 ) -> tuple[Tensor, Tensor]:
     """Find the ``k`` most similar bank rows of each query by cosine similarity.
@@ -24,7 +24,7 @@ def nearest_neighbours(
         bank_features: (M, C), any floating point type. It may lie on another device than the
             queries, and is then moved chunk by chunk.
         query_features: (Q, C); the search runs on its device.
-        k: Number of neighbours, 0 to M.
+        k: Number of neighbors, 0 to M.
         chunk: Number of queries compared at once. Defaults to 1024.
 
     Returns:
@@ -53,7 +53,7 @@ def nearest_neighbours(
     similarity = queries.new_full((len(queries), k), -torch.inf)
     indices = torch.zeros(len(queries), k, dtype=torch.long, device=queries.device)
 
-    # The bank is the outer loop: each of its rows is moved, cast and normalised once.
+    # The bank is the outer loop: each of its rows is moved, cast and normalized once.
     for start in range(0, len(bank_features), BANK_CHUNK):
         part = bank_features[start : start + BANK_CHUNK]
         part = F.normalize(part.to(queries.device, precision), dim=1)
@@ -68,19 +68,19 @@ def nearest_neighbours(
 
 
 def vote(similarity: Tensor, labels: Tensor, temperature: float, num_classes: int) -> Tensor:
-    """Sum the votes ``exp(similarity / temperature)`` of the neighbours of each class.
+    """Sum the votes ``exp(similarity / temperature)`` of the neighbors of each class.
 
-    Each query's votes are given relative to its nearest neighbour's, ``exp((similarity - largest)
+    Each query's votes are given relative to its nearest neighbor's, ``exp((similarity - largest)
     / temperature)``: the order of the classes is the same and low temperatures do not overflow.
 
     Args:
         similarity: (Q, k) cosine similarities.
-        labels: (Q, k) class ids of the neighbours.
+        labels: (Q, k) class ids of the neighbors.
         temperature: Above 0.
         num_classes: Number of classes C.
 
     Returns:
-        Scores (Q, C); 0 for a class without a neighbour.
+        Scores (Q, C); 0 for a class without a neighbor.
     """
     largest = similarity.amax(dim=1, keepdim=True)
     votes = ((similarity - largest) / temperature).exp()
@@ -96,12 +96,12 @@ def rank_classes(
     chunk: int = 1024,
     top: int = 5,
 ) -> dict[int, Tensor]:
-    """Rank the classes by the votes of the first k neighbours, for several k.
+    """Rank the classes by the votes of the first k neighbors, for several k.
 
     Args:
         similarity: (Q, K) cosine similarities in falling order.
-        labels: (Q, K) class ids of the neighbours.
-        ks: Numbers of neighbours, 1 to K.
+        labels: (Q, K) class ids of the neighbors.
+        ks: Numbers of neighbors, 1 to K.
         temperature: Above 0.
         num_classes: Number of classes C.
         chunk: Number of queries whose scores (chunk, C) exist at a time. Defaults to 1024.
@@ -131,22 +131,22 @@ def weighted_knn(
     chunk: int = 1024,
     top: int = 5,
 ) -> dict[int, Tensor]:
-    """Classify queries by the votes of their nearest neighbours in a labelled bank.
+    """Classify queries by the votes of their nearest neighbors in a labeled bank.
 
-    The protocol of iBOT's k-NN evaluation, which follows DINO: features are L2-normalised, the k
-    neighbours of highest cosine similarity vote for their class with weight
+    The protocol of iBOT's k-NN evaluation, which follows DINO: features are L2-normalized, the k
+    neighbors of highest cosine similarity vote for their class with weight
     ``exp(similarity / temperature)``. One search for the largest k serves all of them.
 
     Args:
-        bank_features: (M, C) features of the labelled bank, of any floating point type and on
+        bank_features: (M, C) features of the labeled bank, of any floating point type and on
             any device.
         bank_labels: (M,) class ids, integers from 0.
         query_features: (Q, C) features to classify; the work is done on their device.
-        ks: Numbers of neighbours. Defaults to (10, 20, 100, 200).
+        ks: Numbers of neighbors. Defaults to (10, 20, 100, 200).
         temperature: Defaults to 0.07.
         num_classes: Number of classes. Defaults to None: the largest bank label + 1.
         chunk: Number of queries treated at once, which bounds memory; see
-            :func:`nearest_neighbours`. Defaults to 1024.
+            :func:`nearest_neighbors`. Defaults to 1024.
         top: How many classes to return for each query. Defaults to 5.
 
     Returns:
@@ -158,7 +158,7 @@ def weighted_knn(
             range or the shapes do not fit.
     """
     if not ks:
-        raise ValueError('ks is empty: name at least one number of neighbours')
+        raise ValueError('ks is empty: name at least one number of neighbors')
     if temperature <= 0:
         raise ValueError(f'temperature must be above 0, got {temperature}')
     if bank_labels.shape != bank_features.shape[:1]:
@@ -176,6 +176,6 @@ def weighted_knn(
             f'bank labels must be in [0, {num_classes}), '
             f'got {int(bank_labels.min())} to {int(bank_labels.max())}'
         )
-    similarity, indices = nearest_neighbours(bank_features, query_features, max(ks), chunk)
+    similarity, indices = nearest_neighbors(bank_features, query_features, max(ks), chunk)
     labels = bank_labels.to(indices.device, torch.long)[indices]
     return rank_classes(similarity, labels, ks, temperature, num_classes, chunk, top)

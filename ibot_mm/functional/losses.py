@@ -12,7 +12,7 @@ CHUNK_GPU = 2**24  # the same on a GPU, where every chunk costs a dozen kernel l
 
 
 def teacher_targets(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
-    """Centred and sharpened distribution of the teacher.
+    """Centered and sharpened distribution of the teacher.
 
     Args:
         logits: Teacher logits, shape (..., K).
@@ -126,7 +126,7 @@ class _CrossEntropy(torch.autograd.Function):
         teacher_temperature: float,
     ) -> Tensor:
         tensors = student_logits, teacher_logits, center, pairs, weights
-        # Of the centre a copy: it moves before the backward pass.
+        # Of the center a copy: it moves before the backward pass.
         ctx.save_for_backward(student_logits, teacher_logits, center.clone(), pairs, weights)
         ctx.temperatures = student_temperature, teacher_temperature
         total = student_logits.new_zeros((), dtype=_precise_dtype(student_logits))

@@ -15,12 +15,12 @@ ASPECT_RATIO = (0.3, 1 / 0.3)
 TRIES = 10
 
 
-def draw_mask_ratio(pairs: Sequence[tuple[float, float]], rng: Any = np.random) -> float:
+def sample_mask_ratio(pairs: Sequence[tuple[float, float]], rng: Any = np.random) -> float:
     """Draw the share of patches to mask in one view.
 
     Args:
-        pairs: (mean, variance) pairs; one is picked at random, and the ratio is uniform in
-            mean ± variance. ``[(0.0, 0.0), (0.3, 0.2)]``: half of the views have no mask, half
+        pairs: (mean, half_width) pairs; one is picked at random, and the ratio is uniform in
+            mean ± half_width. ``[(0.0, 0.0), (0.3, 0.2)]``: half of the views have no mask, half
             10 % to 50 %.
         rng: Source of randomness. Defaults to numpy's global generator.
 
@@ -28,8 +28,8 @@ def draw_mask_ratio(pairs: Sequence[tuple[float, float]], rng: Any = np.random) 
         The ratio, 0 to 1 for valid pairs.
     """
     pick, position = rng.random(2).tolist()
-    mean, variance = pairs[int(pick * len(pairs))]
-    return mean + variance * (2 * position - 1)
+    mean, half_width = pairs[int(pick * len(pairs))]
+    return mean + half_width * (2 * position - 1)
 
 
 def block_mask(height: int, width: int, count: float, rng: Any = np.random) -> np.ndarray:

@@ -75,12 +75,12 @@ def resize_by_matrices(maps: Tensor, target_grid: tuple[int, int]) -> Tensor:
 
 def _taps(axis: Tensor, step: Tensor, length: int, a: float = -0.75) -> Tensor:
     """Weights of bicubic interpolation on one axis, (targets, length); edges are repeated."""
-    centres = step * (axis + 0.5) - 0.5
-    first = centres.floor()
+    centers = step * (axis + 0.5) - 0.5
+    first = centers.floor()
     places = torch.arange(length, device=axis.device, dtype=axis.dtype)
     weights = torch.zeros_like(axis[:, None] * places)
     for tap in (-1, 0, 1, 2):
-        x = (centres - first - tap).abs()
+        x = (centers - first - tap).abs()
         near = ((a + 2) * x - (a + 3)) * x**2 + 1
         far = ((x - 5) * x + 8) * a * x - 4 * a
         index = (first + tap).clamp(0, length - 1)

@@ -15,7 +15,7 @@ def rotary_angles(
 ) -> Tensor:
     """Angles by which the channels of each patch are turned.
 
-    A patch has the coordinates of its centre, each axis running from -1 to 1 whatever the size
+    A patch has the coordinates of its center, each axis running from -1 to 1 whatever the size
     and aspect of the image. A quarter of the channels belongs to each axis; its k-th frequency is
     ``2 pi / base ** (4 k / channels)``.
 
@@ -39,8 +39,8 @@ def rotary_angles(
     exponents = torch.arange(0, channels, 4, device=device, dtype=torch.float32) / channels
     frequencies = 2 * math.pi / base**exponents  # (channels / 4)
     axes = [(torch.arange(n, device=device) + 0.5) / n * 2 - 1 for n in grid]
-    centres = torch.cartesian_prod(*axes)  # (H * W, 2), vertical coordinate first
-    return (centres[:, :, None] * frequencies).flatten(1)
+    centers = torch.cartesian_prod(*axes)  # (H * W, 2), vertical coordinate first
+    return (centers[:, :, None] * frequencies).flatten(1)
 
 
 def rotate(tokens: Tensor, angles: Tensor) -> Tensor:

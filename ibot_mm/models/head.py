@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""The iBOT losses with their centres."""
+"""The iBOT losses with their centers."""
 
 import torch
 from mmengine.dist import all_reduce
@@ -22,12 +22,12 @@ class IBOTHead(BaseModule):
         student_temperature (float): Defaults to 0.1.
         teacher_temperature (float): Of [CLS] targets, until set. Defaults to 0.04.
         teacher_patch_temperature (float): Of patch targets, until set. Defaults to 0.04.
-        center_momentum (float): Share of the old centre that is kept in each step.
+        center_momentum (float): Share of the old center that is kept in each step.
             Defaults to 0.9.
-        patch_center_momentum (float): The same of the patch centre. Defaults to 0.9.
+        patch_center_momentum (float): The same of the patch center. Defaults to 0.9.
         cls_weight (float): Weight of the [CLS] loss, lambda 1. Defaults to 1.
         patch_weight (float): Weight of the patch loss, lambda 2. Defaults to 1.
-        init_cfg (dict | list, optional): Initialisation. Defaults to None.
+        init_cfg (dict | list, optional): Initialization. Defaults to None.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class IBOTHead(BaseModule):
         teacher_patch_mean: Tensor,
         patch_weights: Tensor,
     ) -> dict[str, Tensor]:
-        """Both losses of a batch, float32 at least; afterwards moves the centres.
+        """Both losses of a batch, float32 at least; afterwards moves the centers.
 
         Where the teacher's logits are not finite, on any process and be it at a patch that no
-        loss reads, the centres stay where they are, and both losses and all gradients are NaN:
+        loss reads, the centers stay where they are, and both losses and all gradients are NaN:
         what watches for bad steps cannot miss it.
 
         Args:
@@ -120,7 +120,7 @@ class IBOTHead(BaseModule):
 
     @torch.no_grad()
     def update_centers(self, cls_mean: Tensor, patch_mean: Tensor) -> Tensor:
-        """Move the centres towards this step's mean teacher logits, over all processes.
+        """Move the centers towards this step's mean teacher logits, over all processes.
 
         Args:
             cls_mean: Mean over the [CLS] tokens of this process, shape (K,).
@@ -128,7 +128,7 @@ class IBOTHead(BaseModule):
 
         Returns:
             Whether all means are finite, a bool tensor (), the same on all processes. If not, the
-            centres stay: one such value would be in them for good.
+            centers stay: one such value would be in them for good.
         """
         means = torch.cat([cls_mean, patch_mean.to(cls_mean)])
         all_reduce(means, op='mean')

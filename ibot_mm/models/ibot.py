@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ibot_mm.functional.losses import patch_weights
-from ibot_mm.functional.selection import masked_patches, select_tokens
+from ibot_mm.functional.token_selection import masked_patches, select_tokens
 from ibot_mm.models.teacher import EMATeacher
 from ibot_mm.registry import MODELS
 
@@ -40,7 +40,7 @@ class IBOT(BaseSelfSupervisor):
             a CPU it does not pay. Defaults to False.
         data_preprocessor (dict, optional): Defaults to ImageNet statistics by
             :class:`MultiCropPreprocessor`.
-        init_cfg (dict | list, optional): Initialisation. Defaults to None.
+        init_cfg (dict | list, optional): Initialization. Defaults to None.
 
     Raises:
         ValueError: If head and neck differ in the number of prototypes, teacher and student in
@@ -95,7 +95,7 @@ class IBOT(BaseSelfSupervisor):
                 )
 
     def init_weights(self) -> None:
-        """Initialise the student, then make the teacher its copy."""
+        """Initialize the student, then make the teacher its copy."""
         super().init_weights()
         self.teacher.copy_from(self.backbone, self.neck)
 
@@ -132,7 +132,7 @@ class IBOT(BaseSelfSupervisor):
         patches = inputs.get('masked_patches')  # (M,)
         patches = masked_patches(inputs['masks']) if patches is None else patches
 
-        # The teacher sees global crops whole; its centre needs the mean over all its patches.
+        # The teacher sees global crops whole; its center needs the mean over all its patches.
         teacher_cls, teacher_patch, teacher_patch_mean = self._teacher_logits(global_crops, patches)
 
         # The student sees global crops masked and local crops whole.
@@ -201,7 +201,7 @@ class IBOT(BaseSelfSupervisor):
         self.head.set_temperatures(cls, patch)
 
     def drop_prototype_gradients(self) -> None:
-        """Forget the gradients of the prototypes, so that the optimiser leaves them alone."""
+        """Forget the gradients of the prototypes, so that the optimizer leaves them alone."""
         for parameter in self.neck.prototype_parameters():
             parameter.grad = None
 

@@ -18,30 +18,30 @@ from ibot_mm.registry import MODELS
 class IBOTNeck(BaseModule):
     """Maps [CLS] and patch tokens to logits over prototypes (paper, section 3.3).
 
-    Linear, norm, activation, ... , linear to a bottleneck, L2 normalisation, then a
-    weight-normalised linear layer without bias whose rows are the prototypes.
+    Linear, norm, activation, ... , linear to a bottleneck, L2 normalization, then a
+    weight-normalized linear layer without bias whose rows are the prototypes.
 
     Args:
         in_channels (int): Channels D of the tokens.
         num_prototypes (int): Prototypes K of [CLS] tokens. Defaults to 8192.
-        num_patch_prototypes (int, optional): Prototypes K' of patch tokens; with ``shared`` it
+        num_patch_prototypes (int, optional): Prototypes K' of patch tokens; with ``shared_head`` it
             must be K. Defaults to None, K.
-        shared (bool): Whether [CLS] and patch tokens share the prototypes. The MLP is always
+        shared_head (bool): Whether [CLS] and patch tokens share the prototypes. The MLP is always
             shared. Defaults to True.
         hidden_channels (int): Channels of the hidden layers. Defaults to 2048.
         bottleneck_channels (int): Channels of the bottleneck; 0 leaves out bottleneck,
-            normalisation and weight norm, and prototypes are linear layers with bias.
+            normalization and weight norm, and prototypes are linear layers with bias.
             Defaults to 256.
         num_layers (int): Linear layers of the MLP. Defaults to 3.
         norm_cfg (dict, optional): Norm after each hidden layer, e.g. ``dict(type='BN1d')``,
             'LN' or 'ibot_mm.SyncBN'. As published, all hidden layers share *one* norm module.
             Defaults to None.
         act_cfg (dict): Activation. Defaults to GELU.
-        fixed_gain (bool): Whether the gain of each prototype stays 1 ("norm_last_layer" in the
+        norm_last_layer (bool): Whether the gain of each prototype stays 1 ("norm_last_layer" in the
             published code). Defaults to True.
         precise (bool): Whether all of it computes in float32 at least under autocast too, for
             trainings that overflow in fp16. Defaults to False.
-        init_cfg (dict | list, optional): Initialisation. Defaults to None.
+        init_cfg (dict | list, optional): Initialization. Defaults to None.
 
     Raises:
         ValueError: If a number is out of range or shared prototypes differ in number.
@@ -52,13 +52,13 @@ class IBOTNeck(BaseModule):
         in_channels: int,
         num_prototypes: int = 8192,
         num_patch_prototypes: int | None = None,
-        shared: bool = True,
+        shared_head: bool = True,
         hidden_channels: int = 2048,
         bottleneck_channels: int = 256,
         num_layers: int = 3,
         norm_cfg: dict | None = None,
         act_cfg: dict = dict(type='GELU'),
-        fixed_gain: bool = True,
+        norm_last_layer: bool = True,
         precise: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class IBOTNeck(BaseModule):
         self.precise = precise
         self.num_prototypes = num_prototypes
         self.num_patch_prototypes = num_patch_prototypes or num_prototypes
-        self.shared = shared
+        self.shared_head = shared_head
         self._check(num_layers, bottleneck_channels)
 
         # Without a bottleneck the last of the `num_layers` is the prototypes themselves.
@@ -85,12 +85,12 @@ class IBOTNeck(BaseModule):
                 return nn.Linear(widths[-1], number)
             layer = weight_norm(nn.Linear(bottleneck_channels, number, bias=False))
             gain = layer.parametrizations.weight.original0
-            nn.init.ones_(gain).requires_grad_(not fixed_gain)
+            nn.init.ones_(gain).requires_grad_(not norm_last_layer)
             return layer
 
         self.normalize = bool(bottleneck_channels)
         self.cls_prototypes = prototypes(self.num_prototypes)
-        self.patch_prototypes = None if shared else prototypes(self.num_patch_prototypes)
+        self.patch_prototypes = None if shared_head else prototypes(self.num_patch_prototypes)
         self._init_linear_layers()
 
     def _check(self, num_layers: int, bottleneck_channels: int) -> None:
@@ -99,14 +99,14 @@ class IBOTNeck(BaseModule):
                 'IBOTNeck needs num_layers >= 1 and bottleneck_channels >= 0, got '
                 f'{num_layers} and {bottleneck_channels}.'
             )
-        if self.shared and self.num_patch_prototypes != self.num_prototypes:
+        if self.shared_head and self.num_patch_prototypes != self.num_prototypes:
             raise ValueError(
                 f'Shared prototypes cannot be {self.num_prototypes} for [CLS] and '
-                f'{self.num_patch_prototypes} for patches: set shared=False or equal numbers.'
+                f'{self.num_patch_prototypes} for patches: set shared_head=False or equal numbers.'
             )
 
     def _init_linear_layers(self) -> None:
-        # Weight-normalised prototypes keep torch's own start, as published.
+        # Weight-normalized prototypes keep torch's own start, as published.
         for module in self.modules():
             if isinstance(module, nn.Linear) and not hasattr(module, 'parametrizations'):
                 trunc_normal_init(module, std=0.02, bias=0)
@@ -117,9 +117,9 @@ class IBOTNeck(BaseModule):
         return isinstance(self.norm, _BatchNorm)
 
     def project(self, tokens: Tensor) -> Tensor:
-        """The MLP up to the (normalised) bottleneck: (..., D) -> (..., C).
+        """The MLP up to the (normalized) bottleneck: (..., D) -> (..., C).
 
-        With a batch norm, statistics are over all leading dimensions. The normalisation and the
+        With a batch norm, statistics are over all leading dimensions. The normalization and the
         result are in float32 at least.
         """
         shape, device = tokens.shape[:-1], tokens.device.type
@@ -135,7 +135,7 @@ class IBOTNeck(BaseModule):
         return (F.normalize(x, dim=-1) if self.normalize else x).unflatten(0, shape)
 
     def logits(self, cls: Tensor, *patches: Tensor) -> tuple[Tensor, ...]:
-        """Logits of projected tokens; shared prototypes are normalised once for all of them.
+        """Logits of projected tokens; shared prototypes are normalized once for all of them.
 
         Under bf16 autocast these products stay in float32: a target, at temperature 0.04, would
         be off by up to 5 % by the 8 bits of a bf16 logit.
@@ -170,7 +170,7 @@ class IBOTNeck(BaseModule):
         return cls, patches
 
     def prototype_parameters(self) -> list[nn.Parameter]:
-        """Parameters that "freezing the last layer" means: the weight-normalised prototypes.
+        """Parameters that "freezing the last layer" means: the weight-normalized prototypes.
 
         Without a bottleneck there is no such layer, as in the published code.
         """

@@ -29,7 +29,7 @@ class SyncBatchNorm(_BatchNorm):
             raise ValueError(f'SyncBN needs inputs (B, C, ...), got {tuple(input.shape)}.')
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise over all dimensions but the second."""
+        """Normalize over all dimensions but the second."""
         if not self.training or get_world_size() == 1:
             return super().forward(inputs)
         self._check_input_dim(inputs)
@@ -39,12 +39,12 @@ class SyncBatchNorm(_BatchNorm):
         count = values.new_tensor([values.numel() / values.shape[1]])
         total = all_reduce(torch.cat([values.sum(dims), count]))
         mean, count = total[:-1] / total[-1], total[-1].detach()
-        centred = values - mean.view(shape)
-        variance = all_reduce(centred.square().sum(dims)) / count
+        centered = values - mean.view(shape)
+        variance = all_reduce(centered.square().sum(dims)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
             unbiased = variance * count / (count - 1)
             self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
-        normalised = centred * (variance + self.eps).rsqrt().view(shape)
-        return (normalised * self.weight.view(shape) + self.bias.view(shape)).to(inputs.dtype)
+        normalized = centered * (variance + self.eps).rsqrt().view(shape)
+        return (normalized * self.weight.view(shape) + self.bias.view(shape)).to(inputs.dtype)

@@ -8,17 +8,17 @@ from mmpretrain.models import ClsDataPreprocessor
 from torch import Tensor
 
 from ibot_mm.functional.augmentation import apply_augmentation
-from ibot_mm.functional.colour_uint8 import normalise
-from ibot_mm.functional.selection import masked_patches
+from ibot_mm.functional.color_uint8 import normalize
+from ibot_mm.functional.token_selection import masked_patches
 from ibot_mm.registry import MODELS
 
 
 @MODELS.register_module()
 class MultiCropPreprocessor(ClsDataPreprocessor):
-    """Makes dense uint8 crops into augmented, normalised float ones, on the device.
+    """Makes dense uint8 crops into augmented, normalized float ones, on the device.
 
-    A batch of :class:`ibot_mm.PackMultiCrop` is recognised by its ``global_crops``; any other
-    (validation, test) is left to the base class. Colour order, mean and deviation are given as in
+    A batch of :class:`ibot_mm.PackMultiCrop` is recognized by its ``global_crops``; any other
+    (validation, test) is left to the base class. Color order, mean and deviation are given as in
     every mm config: ``mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True``.
 
     Args:
@@ -39,7 +39,7 @@ class MultiCropPreprocessor(ClsDataPreprocessor):
             training: Passed to the base class. Defaults to False.
 
         Returns:
-            The same dict; crops are float and normalised, ``augmentation`` is used up, and beside
+            The same dict; crops are float and normalized, ``augmentation`` is used up, and beside
             ``masks`` there are ``masked_patches``, see :func:`masked_patches`.
         """
         if not (isinstance(data['inputs'], dict) and 'global_crops' in data['inputs']):
@@ -66,11 +66,11 @@ class MultiCropPreprocessor(ClsDataPreprocessor):
         images = images.flip(1) if self.to_rgb else images.clone()
         if parameters is not None:
             apply_augmentation(images, parameters.flatten(0, 1))
-        return self._normalise(images).unflatten(0, crops.shape[:2])
+        return self._normalize(images).unflatten(0, crops.shape[:2])
 
-    def _normalise(self, images: Tensor) -> Tensor:
+    def _normalize(self, images: Tensor) -> Tensor:
         if self._enable_normalize and images.device.type == 'cpu' and images.dtype == torch.uint8:
             statistics = (value.flatten().numpy() for value in (self.mean, self.std))
-            return torch.from_numpy(normalise(images.numpy(), *statistics))
+            return torch.from_numpy(normalize(images.numpy(), *statistics))
         images = images if images.is_floating_point() else images.float()
         return (images - self.mean) / self.std if self._enable_normalize else images

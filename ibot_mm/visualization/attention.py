@@ -29,7 +29,7 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
         backbone: A built ViT in evaluation mode, of mmpretrain's layout or any other whose last
             attention module has ``num_heads`` and a linear layer ``qkv`` with outputs in the
             order q, k, v.
-        images: (B, 3, H, W), normalised as for the backbone, on its device.
+        images: (B, 3, H, W), normalized as for the backbone, on its device.
 
     Returns:
         Attention (B, heads, H / patch, W / patch) in float32. The rest to a sum of 1 is what
@@ -141,11 +141,11 @@ def _stretch(values: np.ndarray) -> np.ndarray:
 
 
 def _overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Colour the attention over the dimmed grey image: no attention, no colour."""
+    """Color the attention over the dimmed gray image: no attention, no color."""
     strength = _stretch(values)[..., None]
-    grey = 0.6 * (image / 255.0) @ np.array([0.299, 0.587, 0.114])
-    colour = matplotlib.colormaps['inferno'](0.35 + 0.65 * strength[..., 0])[..., :3]
-    return (1 - 0.75 * strength) * grey[..., None] + 0.75 * strength * colour
+    gray = 0.6 * (image / 255.0) @ np.array([0.299, 0.587, 0.114])
+    color = matplotlib.colormaps['inferno'](0.35 + 0.65 * strength[..., 0])[..., :3]
+    return (1 - 0.75 * strength) * gray[..., None] + 0.75 * strength * color
 
 
 def save_attention(

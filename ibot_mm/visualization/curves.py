@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from mmengine.logging import print_log
 
 Curve = list[tuple[float, float]]  # positions in the run and values
-COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
+COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 
 
 def find_scalars(path: str | Path) -> list[Path]:
@@ -132,11 +132,11 @@ def draw_curves(curves: dict[str, Curve], unit: str, keys: Sequence[str] = ()) -
 
 
 def _draw_panel(axis: Axes, title: str, curves: dict[str, Curve]) -> None:
-    for colour, (name, curve) in zip(cycle(COLOURS), curves.items(), strict=False):
+    for color, (name, curve) in zip(cycle(COLORS), curves.items(), strict=False):
         positions, values = zip(*curve, strict=True)
         marker = 'o' if len(curve) <= 30 else None
         label = name.rsplit('/')[-1].replace('top1_k', 'k = ')
-        axis.plot(positions, values, color=colour, marker=marker, markersize=3.5, label=label)
+        axis.plot(positions, values, color=color, marker=marker, markersize=3.5, label=label)
     axis.set_title(title, loc='left', fontsize=11)
     axis.spines[['top', 'right']].set_visible(False)
     axis.grid(axis='y', color='0.9')

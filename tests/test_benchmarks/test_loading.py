@@ -17,8 +17,8 @@ import tensorboardX, utils
 from evaluation.unsupervised.unsup_cls import eval_pred
 from models.head import iBOTHead
 class DataAugmentationiBOT:
-    def __init__(self, global_scale, local_scale, global_number, local_number):
-        self.numbers = global_number, local_number
+    def __init__(self, global_crop_scale, local_crop_scale, num_global_crops, num_local_crops):
+        self.numbers = num_global_crops, num_local_crops
     def __call__(self, image):
         return [utils.crop(image)] * sum(self.numbers)
 """

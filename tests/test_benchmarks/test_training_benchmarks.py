@@ -14,10 +14,10 @@ from mmengine.optim import build_optim_wrapper
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import common, cost, evaluation, step, workload
+from benchmarks import cost, evaluation, measurement, step, workload
 from benchmarks.published_training import import_published
 from benchmarks.training import OurTraining
-from ibot_mm.datasets import DrawAugmentation
+from ibot_mm.datasets import PhotometricAugmentation
 from ibot_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -32,16 +32,16 @@ def test_step(tmp_path):
     result = step.main([*TINY, '--profile', '--json', str(path)])
     settings = result['settings']
     assert json.loads(path.read_text())['figures'] == result['figures']
-    seconds = result['figures'][common.OURS]['median']
+    seconds = result['figures'][measurement.OURS]['median']
     assert settings['images_per_s_ours'] == pytest.approx(2 / seconds)
-    rate = settings['utilisation'] * settings['ceiling_gflop_per_s']
+    rate = settings['utilization'] * settings['ceiling_gflop_per_s']
     assert rate == pytest.approx(settings['gflop'] / seconds)
     assert len(settings['profile']) == 10 and settings['profile'][0][1] > 0.05
 
 
 @pytest.mark.parametrize('option', ['--dtype=bfloat16', '--checkpoint-activations'])
 def test_step_with_options(option):
-    assert step.main([*TINY, option])['figures'][common.OURS]['median'] > 0
+    assert step.main([*TINY, option])['figures'][measurement.OURS]['median'] > 0
 
 
 def test_processor_time(monkeypatch):
@@ -76,8 +76,8 @@ def test_processes(tmp_path, name):
 
 def test_evaluation(capsys):
     result = evaluation.main(['--share=0.001', '--channels=32', '--rounds=1'])
-    assert result['figures'][common.OURS]['median'] > 0
-    accuracy = result['settings']['accuracy'][common.OURS]
+    assert result['figures'][measurement.OURS]['median'] > 0
+    accuracy = result['settings']['accuracy'][measurement.OURS]
     assert len(accuracy) == 4 and min(accuracy) > 50
     assert 'top-1' in capsys.readouterr().out
 
@@ -157,8 +157,8 @@ def test_documented_options_exist():
     assert len(options) >= 9
     cfg = Config.fromfile(cost.CONFIGS / 'ibot_vits16.py')
     cfg.merge_from_dict({name: DictAction._parse_int_float_bool(value) for name, value in options})
-    assert cfg.train_dataloader.dataset.pipeline[3].pop('type') == 'ibot_mm.DrawAugmentation'
-    DrawAugmentation(**cfg.train_dataloader.dataset.pipeline[3])
+    assert cfg.train_dataloader.dataset.pipeline[3].pop('type') == 'ibot_mm.PhotometricAugmentation'
+    PhotometricAugmentation(**cfg.train_dataloader.dataset.pipeline[3])
     assert cfg.model.backbone.checkpoint_activations
     cfg.model.backbone.arch, cfg.model.neck.in_channels = 'tiny', 192
     model = MODELS.build(cfg.model)

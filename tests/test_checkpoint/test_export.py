@@ -62,7 +62,7 @@ CASES = {
         dict(norm_cfg=dict(type='LN', eps=1e-3)),
         {'mmpretrain', 'timm', 'huggingface'},
     ),
-    'grey images': (dict(in_channels=1), set(LIBRARIES)),
+    'gray images': (dict(in_channels=1), set(LIBRARIES)),
 }
 WORDS = {  # of the refusal
     'not square': 'not square',
@@ -229,7 +229,7 @@ def test_file_for_timm(ending, perturb, tmp_path):
 
 
 def test_file_for_mmpretrain(perturb, tmp_path):
-    """mmengine's own initialisation by the printed config."""
+    """mmengine's own initialization by the printed config."""
     backbone = perturb(build(mask_token=True, **SCALED))
     path = tmp_path / 'weights.pth'
     text = write_export(path, export_backbone(backbone, 'mmpretrain'))

@@ -87,7 +87,7 @@ def test_what_known_checkpoints_hold_beside_weights(new, tmp_path):
 
 
 def test_checkpoint_of_a_training(tiny_config, train):
-    """As the Runner stores it: optimiser, schedules, logs, metadata."""
+    """As the Runner stores it: optimizer, schedules, logs, metadata."""
     tiny_config.train_cfg.max_epochs = 2
     tiny_config.val_cfg = tiny_config.val_dataloader = tiny_config.val_evaluator = None
     runner = train(tiny_config)
@@ -198,7 +198,7 @@ def test_truncated(kind, share, tmp_path):
         (dict(optimizer=dict(step=torch.ones(1)), epoch=1), 'optimizer, epoch'),
         ([1, 2], 'list'),
     ],
-    ids=['optimiser', 'nested optimiser', 'list'],
+    ids=['optimizer', 'nested optimizer', 'list'],
 )
 def test_no_weights(content, held, tmp_path):
     path = write(tmp_path / 'x.pth', torch_bytes(content))

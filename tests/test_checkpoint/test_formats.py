@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from ibot_mm.checkpoint import FORMATS, convert, find_networks, recognise, revert
+from ibot_mm.checkpoint import FORMATS, convert, find_networks, recognize, revert
 
 WIDTH = 4
 SHAPES = {  # by endings of our names
@@ -67,7 +67,7 @@ def test_formats_are_told_apart(format, gated):
     if format.name == 'MAE':
         theirs['decoder_embed.weight'] = torch.randn(2, WIDTH)
     for prefix in ('', 'module.backbone.', 'state_dict.teacher.'):
-        found = recognise({prefix + name: tensor for name, tensor in theirs.items()})
+        found = recognize({prefix + name: tensor for name, tensor in theirs.items()})
         assert found.format is format and found.prefix == prefix
 
 

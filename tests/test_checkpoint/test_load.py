@@ -8,7 +8,7 @@ import torchvision
 from mmengine.logging import MMLogger
 from mmpretrain.models import BEiTViT, ResNet, SwinTransformer
 
-from ibot_mm.checkpoint import CheckpointError, load_pretrained_vit, recognise
+from ibot_mm.checkpoint import CheckpointError, load_pretrained_vit, recognize
 from ibot_mm.models import MaskedVisionTransformer
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -157,7 +157,7 @@ def test_a_part_of_a_joined_tensor_is_missing(save):
     with pytest.raises(
         CheckpointError, match='not complete.*lacks layer.0.attention.k_proj.weight'
     ):
-        recognise(renamed)
+        recognize(renamed)
 
 
 def test_unknown_names(save):

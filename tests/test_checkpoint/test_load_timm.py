@@ -26,7 +26,7 @@ def build(name='vit_small_patch16_224', **kwargs):
 
 @pytest.fixture
 def source(perturb):
-    """A timm model by its name, with weights that no initialisation would give."""
+    """A timm model by its name, with weights that no initialization would give."""
 
     def create(name='vit_small_patch16_224', **kwargs):
         return perturb(timm.create_model(name, **(TINY | dict(num_classes=0) | kwargs)))

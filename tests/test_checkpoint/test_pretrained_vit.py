@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Weights through ``init_cfg``, which must outlive all other initialisation."""
+"""Weights through ``init_cfg``, which must outlive all other initialization."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ HEAD = dict(type='LinearClsHead', num_classes=2, in_channels=32)
 
 @pytest.fixture
 def source(backbone, perturb):
-    """Weights that no initialisation would give."""
+    """Weights that no initialization would give."""
     return perturb(backbone(arch=ARCH)).state_dict()
 
 
@@ -71,8 +71,8 @@ def test_beit_stays(save, backbone, perturb):
     assert_filled(model, source)
 
 
-def test_what_does_not_fit_is_initialised(save, source, backbone):
-    """With ``strict=False``; the rest of mm's initialisation still reaches what is new."""
+def test_what_does_not_fit_is_initialized(save, source, backbone):
+    """With ``strict=False``; the rest of mm's initialization still reaches what is new."""
     init_cfg = dict(type='ibot_mm.PretrainedViT', checkpoint=save(source), strict=False)
     model = backbone('VisionTransformer', init_cfg=init_cfg, arch=ARCH | dict(num_layers=5))
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -11,7 +11,7 @@ from ibot_mm.checkpoint import (
     describe_backbone,
     describe_weights,
     rebuild_backbone,
-    recognise,
+    recognize,
     write_weights,
 )
 from ibot_mm.models import MaskedSwinTransformer, MaskedVisionTransformer
@@ -36,7 +36,7 @@ def test_weights_and_backbone_are_described_alike(options, backbone):
     source = backbone(**options)
     described = describe_backbone(source)
     settings = Settings(num_heads=2, norm_eps=described.norm_eps, img_size=source.img_size)
-    from_weights = describe_weights(recognise(source.state_dict()), settings)
+    from_weights = describe_weights(recognize(source.state_dict()), settings)
     assert from_weights.options() == described.options()
     again = MaskedVisionTransformer(**described.options())
     again.load_state_dict(source.state_dict(), strict=True)
@@ -80,7 +80,7 @@ def test_published_windows_of_swin_tell_the_size_of_images(tmp_path):
 def test_usual_heads(arch):
     with torch.device('meta'):
         model = MaskedVisionTransformer(arch=arch)
-    description = describe_weights(recognise(model.state_dict()), Settings())
+    description = describe_weights(recognize(model.state_dict()), Settings())
     assert description.num_heads == model.layers[0].attn.num_heads
     assert 'usual for' in description.heads_from
 

@@ -24,7 +24,7 @@ EPS = dict(type='LN', eps=1e-6)
 PACKAGES = ['mmdet', 'mmseg', 'mmpretrain']
 
 
-def randomise(model):
+def randomize(model):
     torch.manual_seed(0)
     for parameter in model.parameters():  # norms and biases too
         nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.2)
@@ -33,7 +33,7 @@ def randomise(model):
 
 def ours(**kwargs):
     """A network that shifts windows in every stage, as mmdet and mmseg do."""
-    return randomise(MaskedSwinTransformer(arch=ARCH, **(dict(img_size=512) | kwargs)))
+    return randomize(MaskedSwinTransformer(arch=ARCH, **(dict(img_size=512) | kwargs)))
 
 
 def theirs(package, window_size=7):
@@ -108,7 +108,7 @@ def test_features_are_equal_at_every_stage(package, size):
 @pytest.mark.parametrize('package', PACKAGES)
 def test_published_weights_give_the_published_features(package, prefix):
     """timm has the published network where nothing is padded; `always_partition` shifts always."""
-    network = randomise(
+    network = randomize(
         TimmSwin(
             window_size=2,
             embed_dim=8,
@@ -167,7 +167,7 @@ class Detector(BaseModule):
 
 
 @pytest.mark.parametrize('package', PACKAGES)
-def test_initialiser_has_the_last_word(package, tmp_path):
+def test_initializer_has_the_last_word(package, tmp_path):
     """Neither the backbone's own ``init_weights`` nor its children's draw the weights anew."""
     network = ours(img_size=224, window_size=14)
     teacher = {f'backbone.{name}': tensor for name, tensor in published(network).items()}
@@ -186,7 +186,7 @@ def test_initialiser_has_the_last_word(package, tmp_path):
             assert torch.equal(weights[name], tensor), name
 
 
-def test_initialiser_fills_a_backbone_of_ours(tmp_path):
+def test_initializer_fills_a_backbone_of_ours(tmp_path):
     network = ours()
     torch.save(dict(state_dict=network.state_dict()), tmp_path / 'weights.pth')
     init_cfg = dict(type='ibot_mm.PretrainedSwin', checkpoint=str(tmp_path / 'weights.pth'))
@@ -198,7 +198,7 @@ def test_initialiser_fills_a_backbone_of_ours(tmp_path):
 
 @pytest.mark.parametrize(
     'name',
-    ['det/cascade_mask_rcnn_swint_w7_1x_coco', 'seg/upernet_swint_w7_512x512_160k_ade20k'],
+    ['det/cascade_mask_rcnn_swint_w7_1x_coco', 'seg/upernet_swint_w7_512_160k_ade20k'],
 )
 def test_downstream_configs_start_from_a_pre_training(name, tmp_path):
     network = ours()
@@ -229,7 +229,7 @@ def test_downstream_configs_start_from_a_pre_training(name, tmp_path):
         (dict(embed_dims=16), r'(?s)missing.*unexpected.*arch of the pre-training'),
     ],
 )
-def test_initialiser_refuses_another_network(settings, message, tmp_path):
+def test_initializer_refuses_another_network(settings, message, tmp_path):
     from mmdet.models.backbones import SwinTransformer
 
     torch.save(dict(state_dict=ours().state_dict()), tmp_path / 'weights.pth')
@@ -240,16 +240,16 @@ def test_initialiser_refuses_another_network(settings, message, tmp_path):
         Detector(SwinTransformer(**(ARCH | settings)), strict=False, **init_cfg).init_weights()
 
 
-def test_initialiser_tells_of_another_eps(tmp_path):
+def test_initializer_tells_of_another_eps(tmp_path):
     from mmdet.models.backbones import SwinTransformer
 
     torch.save(dict(state_dict=ours().state_dict()), tmp_path / 'weights.pth')
-    initialiser = PretrainedSwin(str(tmp_path / 'weights.pth'))
+    initializer = PretrainedSwin(str(tmp_path / 'weights.pth'))
     logged = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LoadReport, 'log', lambda report: logged.append(report))
-        initialiser(SwinTransformer(**ARCH))
-        initialiser(theirs('mmdet'))
+        initializer(SwinTransformer(**ARCH))
+        initializer(theirs('mmdet'))
     assert 'eps=1e-6' in str(logged[0]) and not logged[1].notes
     assert [len(report.missing) for report in logged] == [0, 0]
 
@@ -261,7 +261,7 @@ def test_every_stage_count_names_its_last_norm():
 
 
 def test_only_patch_merging_is_reordered():
-    """Two channels: neighbours (0, 0), (1, 0), (0, 1), (1, 1) become rows of each channel."""
+    """Two channels: neighbors (0, 0), (1, 0), (0, 1), (1, 1) become rows of each channel."""
     name, other = 'backbone.layers.0.downsample.norm.weight', 'backbone.norm.weight'
     reordered = to_unfold_order({name: torch.arange(8), other: torch.arange(8)})
     assert reordered[name].tolist() == [0, 4, 2, 6, 1, 5, 3, 7]

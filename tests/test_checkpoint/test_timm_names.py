@@ -141,7 +141,7 @@ def test_beit_with_learned_positions_only(size, perturb, load, assert_same):
 
 
 def test_norm_of_the_mean(perturb, load):
-    """Fine-tuned MAE and BEiT normalise the mean of the patches."""
+    """Fine-tuned MAE and BEiT normalize the mean of the patches."""
     source = perturb(vit(32, global_pool='avg'))
     model, report = load(
         source.state_dict(), 'VisionTransformer', final_norm=False, out_type='avg_featmap'
@@ -169,7 +169,7 @@ def published(source, masked_embed=True):
 @pytest.mark.parametrize('network', ['teacher', 'student'])
 @SIZES
 def test_published_training(size, network, module, perturb, load, prefixed, assert_same):
-    """``checkpoint.pth``: both networks with heads, optimiser, settings."""
+    """``checkpoint.pth``: both networks with heads, optimizer, settings."""
     networks = {n: perturb(vit(size, init_values=0.5)) for n in ('student', 'teacher')}
     states = {
         name: prefixed(f'{module}backbone.', published(source, name == 'student'))

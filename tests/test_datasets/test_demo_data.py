@@ -23,7 +23,7 @@ from ibot_mm.datasets.demo.writers import decode_mask, encode_mask
 
 # Crowds are rare by default: more of them here, so that few scenes hold some.
 SETTINGS = DemoSettings(
-    num_train=40, num_val=20, num_scenes_train=6, num_scenes_val=3, crowd_probability=0.15
+    num_train=40, num_val=20, num_scenes_train=6, num_scenes_val=3, crowd_prob=0.15
 )
 
 
@@ -161,16 +161,16 @@ def test_masks_are_where_instances_were_drawn(composers, kind, contrast):
         drawn = sum(instance.mask.astype(int) for instance in scene.instances)
         assert drawn.max() == 1
         np.testing.assert_array_equal(drawn == 1, scene.opacity >= 0.5)
-        grey = scene.image.mean(2)
+        gray = scene.image.mean(2)
         for instance in scene.instances:
             around = cv2.dilate(instance.mask.astype(np.uint8), np.ones((9, 9))) > 0
             around &= scene.opacity == 0
             solid = instance.mask & (scene.opacity == 1)
-            assert grey[solid].mean() - grey[around].mean() > contrast
+            assert gray[solid].mean() - gray[around].mean() > contrast
 
 
 def test_a_note_is_a_piece_of_a_classification_image():
-    composer = Composer(DemoSettings(hole_probability=0.0), 'train')
+    composer = Composer(DemoSettings(hole_prob=0.0), 'train')
     whole = composer.compose_class(7, draw(3)).image
     note = composer._draw_note(7, draw(3))
     found = cv2.matchTemplate(whole, note.image.astype(np.uint8), cv2.TM_SQDIFF)
@@ -181,7 +181,7 @@ def test_a_note_is_a_piece_of_a_classification_image():
 
 
 def test_a_punched_note_has_a_hole():
-    composer = Composer(DemoSettings(hole_probability=1.0), 'train')
+    composer = Composer(DemoSettings(hole_prob=1.0), 'train')
     mask = composer._draw_note(7, draw(3)).paper >= 0.5
     outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
     assert cv2.connectedComponents(outside, connectivity=4)[0] == 3  # paper, around it, the hole
@@ -253,7 +253,7 @@ def accuracy_of_statistics(scenes: dict[str, list[Scene]], kind: str) -> float:
 
 
 @pytest.mark.parametrize('kind', ['background', 'stroke'])
-def test_colour_and_background_do_not_give_the_label_away(scenes, kind):
+def test_color_and_background_do_not_give_the_label_away(scenes, kind):
     # Chance is 0.1, and its standard deviation on 600 images 0.012.
     assert accuracy_of_statistics(scenes, kind) < 0.16
 

@@ -26,7 +26,7 @@ def names(dataset):
     return [dataset.get_data_info(i)['img_path'].rsplit('/', 1)[1] for i in range(len(dataset))]
 
 
-def test_unlabelled_and_nested(folder):
+def test_unlabeled_and_nested(folder):
     dataset = ImageFolder(str(folder), 'train')
     assert names(dataset) == ['a.JPEG', 'b.JPEG', 'c.png']
     assert 'gt_label' not in dataset.get_data_info(0)

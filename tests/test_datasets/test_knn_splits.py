@@ -79,8 +79,8 @@ def test_splits_may_differ_in_other_metainfo(root):
     assert len(dataset) == BANK_SIZE + QUERY_SIZE
 
 
-class MeanColour(BaseModel):
-    """Smallest model with features: the mean colour around the middle of the range."""
+class MeanColor(BaseModel):
+    """Smallest model with features: the mean color around the middle of the range."""
 
     def forward(self, inputs: Tensor, data_samples: list, mode: str = 'tensor') -> list:
         images = torch.stack(inputs) if isinstance(inputs, list) else inputs
@@ -94,7 +94,7 @@ class MeanColour(BaseModel):
 @pytest.mark.parametrize('num_workers', [0, 1])
 def test_validation_loop(root, num_workers, tmp_path):
     runner = Runner(
-        model=MeanColour(),
+        model=MeanColor(),
         work_dir=str(tmp_path / 'work'),
         val_dataloader=dict(
             batch_size=4,
@@ -109,7 +109,7 @@ def test_validation_loop(root, num_workers, tmp_path):
         experiment_name=f'knn_{num_workers}',
     )
     metrics = runner.val()
-    # Three well separated colours and as many neighbours as a class has: no mistake is possible.
+    # Three well separated colors and as many neighbors as a class has: no mistake is possible.
     assert {name: value for name, value in metrics.items() if name.startswith('knn')} == {
         'knn/top1_k1': 100.0,
         'knn/top5_k1': 100.0,
@@ -119,7 +119,7 @@ def test_validation_loop(root, num_workers, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['bank', 'query'])
-def test_unlabelled_split(root, name):
+def test_unlabeled_split(root, name):
     folder = dict(bank='train', query='val')[name]
     with pytest.raises(ValueError, match=f'the {name} split of KNNSplits has no labels'):
         DATASETS.build(config(root, **{name: split(root / folder, with_label=False)}))

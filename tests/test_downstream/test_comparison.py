@@ -61,7 +61,7 @@ def test_compare_and_draw(name, data, options, last, metric, demo_data, save_che
     ]
     checkpoint = save_checkpoint(arch=ARCH, img_size=32, patch_size=8)
     call(
-        *('tools/analysis_tools/compare_initialisation.py', config, '--checkpoint', checkpoint),
+        *('tools/analysis_tools/compare_initialization.py', config, '--checkpoint', checkpoint),
         *('--work-dir', tmp_path, *overrides),
     )
     metrics = json.loads((tmp_path / 'metrics.json').read_text())

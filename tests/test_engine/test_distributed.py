@@ -27,7 +27,7 @@ SPOILT = {
 }
 VARIANTS = {
     'default': {},
-    'synchronised batch norm': {'model.neck.norm_cfg': dict(type='ibot_mm.SyncBN')},
+    'synchronized batch norm': {'model.neck.norm_cfg': dict(type='ibot_mm.SyncBN')},
     'accumulated, checkpointed, frozen': {
         'optim_wrapper.accumulative_counts': 2,
         'model.backbone.checkpoint_activations': True,

@@ -67,18 +67,18 @@ def test_losses(model, gpu):
             functional_call(model, state, (inputs('global_crops', 'masks'),), dict(mode='loss'))
 
 
-def test_clipping_optimiser_and_teacher(model, gpu):
-    optimised = [on_gpu(p) for p in model.parameters() if p.requires_grad]
-    for parameter in optimised:
+def test_clipping_optimizer_and_teacher(model, gpu):
+    optimized = [on_gpu(p) for p in model.parameters() if p.requires_grad]
+    for parameter in optimized:
         parameter.grad = torch.empty_like(parameter)
     hub = MessageHub.get_instance('no_waiting')
     DeferredMessageHub.take_over(hub)
-    optimizer = torch.optim.AdamW(optimised, fused=True)
+    optimizer = torch.optim.AdamW(optimized, fused=True)
     optim_wrapper = PerParameterClipOptimWrapper(optimizer=optimizer, clip_grad=dict(max_norm=1.0))
     optim_wrapper.message_hub = hub
     optim_wrapper.step()
     assert hub._waiting['train/grad_norm'][0][0].is_cuda
-    torch._foreach_lerp_([p.detach() for p in optimised], [p.grad for p in optimised], 0.1)
+    torch._foreach_lerp_([p.detach() for p in optimized], [p.grad for p in optimized], 0.1)
 
 
 def test_check_of_the_losses(gpu):
@@ -90,11 +90,11 @@ def test_check_of_the_losses(gpu):
 
 @pytest.mark.parametrize('fused', [True, False])
 def test_skipping_of_bad_steps(model, gpu, fused):
-    """With a fused optimiser; any other has to know whether to step."""
-    optimised = {n: on_gpu(p) for n, p in model.named_parameters() if p.requires_grad}
-    for parameter in optimised.values():
+    """With a fused optimizer; any other has to know whether to step."""
+    optimized = {n: on_gpu(p) for n, p in model.named_parameters() if p.requires_grad}
+    for parameter in optimized.values():
         parameter.grad = torch.empty_like(parameter)
-    optimizer = torch.optim.AdamW(optimised.values(), fused=fused)
+    optimizer = torch.optim.AdamW(optimized.values(), fused=fused)
     wrapper = SimpleNamespace(optimizer=optimizer, should_update=lambda: True)
     buffers = [on_gpu(b) for b in model.head.buffers()]
     runner = SimpleNamespace(

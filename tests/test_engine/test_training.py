@@ -119,7 +119,7 @@ def test_temperatures_warm_up_and_patches_wait_for_the_masks(tiny_config, train)
     assert any(loss > 0 for epoch, *_, loss in probe.values if epoch >= 2)
 
 
-def test_accumulated_halves_update_as_often_as_the_optimiser(tiny_config, train):
+def test_accumulated_halves_update_as_often_as_the_optimizer(tiny_config, train):
     tiny_config.optim_wrapper.accumulative_counts = 2
     probe = Probe(lambda runner, _: parameters(runner))
     train(tiny_config, probe)
@@ -155,8 +155,8 @@ def test_the_number_of_workers_does_not_matter(tiny_config, train):
         {'optim_wrapper.dtype': 'bfloat16'},
         {'model.backbone.checkpoint_activations': True},
         {'model.neck.norm_cfg': dict(type='SyncBN')},
-        {'train_dataloader.dataset.pipeline.2.local_number': 0},
-        {'model.neck.shared': False},
+        {'train_dataloader.dataset.pipeline.2.num_local_crops': 0},
+        {'model.neck.shared_head': False},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -256,9 +256,9 @@ def test_inherits_through_the_package(tiny_config, train, tmp_path):
             'train_dataloader.batch_size': 4,
             'train_dataloader.num_workers': 0,
             'train_dataloader.persistent_workers': False,
-            'train_dataloader.dataset.pipeline.2.global_size': 16,
-            'train_dataloader.dataset.pipeline.2.local_size': 8,
-            'train_dataloader.dataset.pipeline.2.local_number': 2,
+            'train_dataloader.dataset.pipeline.2.global_crop_size': 16,
+            'train_dataloader.dataset.pipeline.2.local_crop_size': 8,
+            'train_dataloader.dataset.pipeline.2.num_local_crops': 2,
             'train_dataloader.dataset.pipeline.4.patch_size': 4,
             'param_scheduler.0.warmup': 1,
             'work_dir': tiny_config.work_dir,

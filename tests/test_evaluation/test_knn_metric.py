@@ -24,12 +24,12 @@ BANK, QUERIES, CLASSES = 26, 15, 7  # together odd, so that two processes need a
 
 def make_samples(bank: int = BANK, queries: int = QUERIES) -> list[DataSample]:
     generator = torch.Generator().manual_seed(3)
-    centres = torch.randn(CLASSES, 6, generator=generator)
+    centers = torch.randn(CLASSES, 6, generator=generator)
     samples = []
     for index in range(bank + queries):
         label = int(torch.randint(CLASSES, (), generator=generator))
         sample = DataSample().set_gt_label(label)
-        feature = centres[label] + torch.randn(6, generator=generator)
+        feature = centers[label] + torch.randn(6, generator=generator)
         sample.set_field(feature, 'feature')
         split = 'bank' if index < bank else 'query'
         sample.set_metainfo(dict(knn_split=split, knn_index=index))

@@ -15,7 +15,7 @@ from torchvision.transforms import functional as pillow
 
 from ibot_mm.functional import augmentation as A
 from ibot_mm.functional.blur import gaussian_blur
-from ibot_mm.functional.colour_uint8 import normalise
+from ibot_mm.functional.color_uint8 import normalize
 
 JITTER = {
     A.BRIGHTNESS: pillow.adjust_brightness,
@@ -100,8 +100,8 @@ def test_hue_equals_torchvision(photographs, apply, factor):
 
 @both
 @pytest.mark.parametrize('factor', [0.0, 0.07])
-def test_hue_equals_torchvision_where_its_quantisation_is_delicate(apply, factor):
-    """All colours whose quantised hue lies on a boundary in exact arithmetic are among these."""
+def test_hue_equals_torchvision_where_its_quantization_is_delicate(apply, factor):
+    """All colors whose quantized hue lies on a boundary in exact arithmetic are among these."""
     levels = np.arange(0, 256, 3, dtype=np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing='ij'), -1).reshape(86, -1, 3)
     result = apply(A.HUE, [grid], factor)
@@ -138,11 +138,11 @@ def test_blur_takes_a_radius_per_image(photographs):
 
 
 @both
-def test_grey_and_solarise_equal_pillow(photographs, apply):
+def test_gray_and_solarize_equal_pillow(photographs, apply):
     images = [Image.fromarray(x) for x in photographs]
-    grey = apply(A.GREY, photographs, 1.0)
-    assert worst(grey, [pillow.to_grayscale(x, 3) for x in images]) == 0
-    assert worst(apply(A.SOLARISE, photographs, 1.0), [ImageOps.solarize(x) for x in images]) == 0
+    gray = apply(A.GRAY, photographs, 1.0)
+    assert worst(gray, [pillow.to_grayscale(x, 3) for x in images]) == 0
+    assert worst(apply(A.SOLARIZE, photographs, 1.0), [ImageOps.solarize(x) for x in images]) == 0
 
 
 @both
@@ -171,9 +171,9 @@ def test_each_column_drives_its_operation(photographs, apply):
             pillow.adjust_saturation(image, 1.2),
         ),
         'hue': (row(HUE=-0.08, ORDER=[3, -1, -1, -1]), pillow.adjust_hue(image, -0.08)),
-        'grey': (row(GREY=1), pillow.to_grayscale(image, 3)),
+        'gray': (row(GRAY=1), pillow.to_grayscale(image, 3)),
         'blur': (row(BLUR_RADIUS=1.1), image.filter(ImageFilter.GaussianBlur(1.1))),
-        'solarise': (row(SOLARISE=1), ImageOps.solarize(image)),
+        'solarize': (row(SOLARIZE=1), ImageOps.solarize(image)),
     }
     for name, (parameters, reference) in cases.items():
         assert worst(apply(photographs[:1], parameters[None]), [reference]) <= 1, name
@@ -184,16 +184,16 @@ def published(image, parameters):
     for code in parameters[A.ORDER]:
         if code >= 0:
             image = JITTER[int(code)](image, float(parameters[int(code)]))
-    if parameters[A.GREY]:
+    if parameters[A.GRAY]:
         image = pillow.to_grayscale(image, 3)
     if parameters[A.BLUR_RADIUS] > 0:
         image = image.filter(ImageFilter.GaussianBlur(float(parameters[A.BLUR_RADIUS])))
-    return ImageOps.solarize(image) if parameters[A.SOLARISE] else image
+    return ImageOps.solarize(image) if parameters[A.SOLARIZE] else image
 
 
 def draw(number, seed, **changes):
-    policy = A.AugmentationPolicy(solarise_probability=0.3, **changes)
-    return A.draw_parameters(np.stack([policy.as_row()] * number), np.random.default_rng(seed))
+    policy = A.AugmentationPolicy(solarize_prob=0.3, **changes)
+    return A.sample_parameters(np.stack([policy.as_row()] * number), np.random.default_rng(seed))
 
 
 @both_chains
@@ -211,7 +211,7 @@ def test_whole_chain_equals_pillow(photographs, apply):
 def test_both_chains_are_equal(photographs):
     """Whether workers, preprocessor on a CPU or on an accelerator: only the blur may differ."""
     images = [photographs[i % 4] for i in range(120)]
-    for parameters, largest in ((draw(120, 1), 1), (draw(120, 2, blur_probability=0.0), 0)):
+    for parameters, largest in ((draw(120, 1), 1), (draw(120, 2, blur_prob=0.0), 0)):
         by_image = to_pixels(chain_by_image(images, parameters))
         difference = np.abs(by_image - to_pixels(chain_by_batch(images, parameters)))
         assert difference.max() <= largest
@@ -238,18 +238,18 @@ def test_host_never_waits_for_the_device():
     """Meta tensors have no values: whatever reads one, and so would wait for it, is an error."""
     images = torch.empty(30, 3, 16, 16, dtype=torch.uint8, device='meta')
     parameters = draw(30, seed=1)
-    active = parameters[:, [A.ORDER.start, A.GREY, A.BLUR_RADIUS, A.SOLARISE]] > 0
+    active = parameters[:, [A.ORDER.start, A.GRAY, A.BLUR_RADIUS, A.SOLARIZE]] > 0
     assert active.any(0).all()  # everything happens
     A.apply_augmentation(images, torch.from_numpy(parameters))
 
 
-def test_normalise(photographs):
+def test_normalize(photographs):
     mean, std = (np.array(x, dtype=np.float32) for x in ([123.7, 116.3, 103.5], [58, 57, 56]))
     images = to_batch(photographs, torch.uint8).contiguous()
     expected = (images.float() - torch.from_numpy(mean)[:, None, None]) / torch.from_numpy(std)[
         :, None, None
     ]
-    assert (torch.from_numpy(normalise(images.numpy(), mean, std)) == expected).all()
+    assert (torch.from_numpy(normalize(images.numpy(), mean, std)) == expected).all()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_images_and_parameters_are_checked(images, message):
     [
         (dict(brightness=1.5), 'brightness must be between 0 and 1.0, got 1.5'),
         (dict(hue=0.6), 'hue must be between 0 and 0.5'),
-        (dict(grey_probability=-0.1), 'grey_probability must be between 0 and 1'),
+        (dict(gray_prob=-0.1), 'gray_prob must be between 0 and 1'),
         (dict(blur_radius=(2.0, 0.1)), 'blur_radius must be'),
     ],
 )
@@ -285,20 +285,20 @@ def drawn():
     rng = np.random.default_rng(0)
     policies = dict(first=A.GLOBAL_FIRST, rest=A.GLOBAL_REST, local=A.LOCAL)
     return {
-        name: A.draw_parameters(np.stack([policy.as_row()] * 20000), rng)
+        name: A.sample_parameters(np.stack([policy.as_row()] * 20000), rng)
         for name, policy in policies.items()
     }
 
 
 @pytest.mark.parametrize(
-    ('kind', 'blur', 'solarised'), [('first', 1.0, 0.0), ('rest', 0.1, 0.2), ('local', 0.5, 0.0)]
+    ('kind', 'blur', 'solarized'), [('first', 1.0, 0.0), ('rest', 0.1, 0.2), ('local', 0.5, 0.0)]
 )
-def test_probabilities(drawn, kind, blur, solarised):
+def test_probabilities(drawn, kind, blur, solarized):
     rows = drawn[kind]
     assert abs((rows[:, A.ORDER.start] >= 0).mean() - 0.8) < 0.015
-    assert abs(rows[:, A.GREY].mean() - 0.2) < 0.015
+    assert abs(rows[:, A.GRAY].mean() - 0.2) < 0.015
     assert abs((rows[:, A.BLUR_RADIUS] > 0).mean() - blur) < 0.015
-    assert abs(rows[:, A.SOLARISE].mean() - solarised) < 0.015
+    assert abs(rows[:, A.SOLARIZE].mean() - solarized) < 0.015
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_order_is_a_uniform_permutation(drawn):
 
 
 def test_draws_are_independent(drawn):
-    columns = drawn['rest'][:, [0, 1, 2, 3, A.GREY, A.BLUR_RADIUS, A.SOLARISE]]
+    columns = drawn['rest'][:, [0, 1, 2, 3, A.GRAY, A.BLUR_RADIUS, A.SOLARIZE]]
     correlation = np.corrcoef(columns, rowvar=False) - np.eye(7)
     assert np.abs(correlation).max() < 0.03
 
@@ -355,7 +355,7 @@ def test_statistics_of_the_images_equal_those_of_torchvision(photographs):
         ]
     )
     reference = np.stack([np.asarray(chain(Image.fromarray(image))) for _ in range(number)])
-    parameters = A.draw_parameters(np.stack([A.LOCAL.as_row()] * number), rng)
+    parameters = A.sample_parameters(np.stack([A.LOCAL.as_row()] * number), rng)
     ours = chain_by_image([image] * number, parameters)
 
     def statistics(pixels):
@@ -375,7 +375,7 @@ def test_statistics_of_the_images_equal_those_of_torchvision(photographs):
 def test_draws_follow_the_global_seed():
     rows = np.stack([A.LOCAL.as_row()] * 5)
     np.random.seed(3)
-    first = A.draw_parameters(rows)
+    first = A.sample_parameters(rows)
     np.random.seed(3)
-    assert (A.draw_parameters(rows) == first).all()
-    assert (A.draw_parameters(rows) != first).any()
+    assert (A.sample_parameters(rows) == first).all()
+    assert (A.sample_parameters(rows) != first).any()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ibot_mm.functional import knn
-from ibot_mm.functional.knn import nearest_neighbours, rank_classes, vote, weighted_knn
+from ibot_mm.functional.knn import nearest_neighbors, rank_classes, vote, weighted_knn
 
 
 def brute_force(
@@ -22,8 +22,8 @@ def brute_force(
             similarities.append(product / norms)
         nearest = sorted(range(len(bank)), key=lambda i: -similarities[i])[:k]
         scores = [0.0] * num_classes
-        for neighbour in nearest:
-            scores[labels[neighbour]] += math.exp(similarities[neighbour] / temperature)
+        for neighbor in nearest:
+            scores[labels[neighbor]] += math.exp(similarities[neighbor] / temperature)
         all_scores.append(scores)
         all_ranked.append(sorted(range(num_classes), key=lambda c: -scores[c]))
     return all_scores, all_ranked
@@ -49,7 +49,7 @@ def test_equals_brute_force(data, k, temperature):
 def test_scores_are_the_published_votes_up_to_a_factor(data):
     bank, labels, query = (part.double() if part.is_floating_point() else part for part in data)
     expected = torch.tensor(brute_force(bank, labels, query, 20, 0.07, 7)[0], dtype=torch.float64)
-    similarity, indices = nearest_neighbours(bank, query, 20)
+    similarity, indices = nearest_neighbors(bank, query, 20)
     scores = vote(similarity, labels[indices], 0.07, 7)
     scale = (similarity[:, :1] / 0.07).exp()
     torch.testing.assert_close(scores * scale, expected, rtol=1e-10, atol=0)
@@ -67,9 +67,9 @@ def test_low_temperature_does_not_overflow():
     assert scores.tolist() == [[pytest.approx(math.exp(-100), abs=1e-30), 1.0]]
 
 
-def test_neighbours_are_sorted_by_similarity(data):
+def test_neighbors_are_sorted_by_similarity(data):
     bank, _, query = data
-    similarity, indices = nearest_neighbours(bank, query, 60)
+    similarity, indices = nearest_neighbors(bank, query, 60)
     assert (similarity.diff(dim=1) <= 0).all()
     assert (indices.sort(dim=1).values == torch.arange(60)).all()
     cosine = torch.cosine_similarity(query[:, None], bank[indices], dim=2)

@@ -4,7 +4,7 @@ import torch
 
 from ibot_mm.functional import losses
 from ibot_mm.functional.losses import cls_loss, patch_loss, patch_weights, teacher_targets
-from ibot_mm.functional.selection import masked_patches
+from ibot_mm.functional.token_selection import masked_patches
 
 TEMPERATURES = dict(student_temperature=0.1, teacher_temperature=0.05)
 
@@ -84,7 +84,7 @@ def test_low_precision_logits_give_precise_losses(dtype):
     torch.testing.assert_close(student.grad, precise.grad.to(dtype), rtol=0.01, atol=1e-6)
 
 
-def test_the_centre_may_move_before_the_backward_pass():
+def test_the_center_may_move_before_the_backward_pass():
     student, teacher, center = randn(2, 4, 16).requires_grad_(), randn(2, 4, 16), randn(16)
     expected = torch.autograd.grad(cls_loss(student, teacher, center, 0.1, 0.05), student)[0]
     loss = cls_loss(student, teacher, center, 0.1, 0.05)
@@ -99,7 +99,7 @@ def test_patch_loss_without_masks_is_zero_and_has_a_graph():
     assert loss == 0 and logits.grad is not None
 
 
-def test_targets_are_centred_and_sharpened():
+def test_targets_are_centered_and_sharpened():
     logits, center = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0.0, 1.0, 3.0])
     torch.testing.assert_close(teacher_targets(logits, center, 0.05), torch.full((3,), 1 / 3))
     sharp = teacher_targets(logits, torch.zeros(3), 0.05)

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from ibot_mm.functional.masking import block_mask, draw_mask_ratio, random_mask
+from ibot_mm.functional.masking import block_mask, random_mask, sample_mask_ratio
 
 PUBLISHED = [(0.0, 0.0), (0.3, 0.2)]
 
@@ -38,7 +38,7 @@ def published_block_mask(height, width, high, rng):
 
 def test_ratio_picks_a_pair_and_is_uniform_within_it():
     rng = np.random.default_rng(0)
-    drawn = np.array([draw_mask_ratio(PUBLISHED, rng) for _ in range(20000)])
+    drawn = np.array([sample_mask_ratio(PUBLISHED, rng) for _ in range(20000)])
     masked = drawn[drawn > 0]
     assert abs(len(masked) / len(drawn) - 0.5) < 0.015
     assert 0.1 <= masked.min() and masked.max() <= 0.5
@@ -47,7 +47,7 @@ def test_ratio_picks_a_pair_and_is_uniform_within_it():
 
 
 def test_ratio_without_variance_is_the_mean():
-    assert draw_mask_ratio([(0.7, 0.0)]) == 0.7
+    assert sample_mask_ratio([(0.7, 0.0)]) == 0.7
 
 
 @pytest.mark.parametrize('count', [0, 0.9, 1, 10, 19.6, 58.8, 97.3, 196])
@@ -81,7 +81,7 @@ def test_block_mask_touches_every_border():
 
 
 def test_block_mask_is_made_of_blocks():
-    """Neighbours of masked patches are far more often masked than for single patches."""
+    """Neighbors of masked patches are far more often masked than for single patches."""
 
     def agreement(masks):
         return (masks[:, 1:] & masks[:, :-1]).sum() / masks[:, :-1].sum()
@@ -116,7 +116,7 @@ def test_masks_follow_the_global_seed():
     drawn = []
     for _ in range(2):
         np.random.seed(7)
-        count = draw_mask_ratio([(0.3, 0.2)]) * 196
+        count = sample_mask_ratio([(0.3, 0.2)]) * 196
         drawn.append((count, block_mask(14, 14, count), random_mask(14, 14, count)))
     assert drawn[0][0] == drawn[1][0]
     assert (drawn[0][1] == drawn[1][1]).all() and (drawn[0][2] == drawn[1][2]).all()

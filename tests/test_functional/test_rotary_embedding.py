@@ -16,9 +16,9 @@ def test_angles(grid):
     expected = []
     for row in range(grid[0]):
         for column in range(grid[1]):
-            centre = ((row + 0.5) / grid[0] * 2 - 1, (column + 0.5) / grid[1] * 2 - 1)
+            center = ((row + 0.5) / grid[0] * 2 - 1, (column + 0.5) / grid[1] * 2 - 1)
             expected.append(
-                [2 * math.pi * place / base ** (k / 2) for place in centre for k in range(2)]
+                [2 * math.pi * place / base ** (k / 2) for place in center for k in range(2)]
             )
     torch.testing.assert_close(rotary_angles(grid, channels, base), torch.tensor(expected))
 

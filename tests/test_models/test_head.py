@@ -17,7 +17,7 @@ def logits(views=4, images=3, patches=5, num_prototypes=6, num_patch_prototypes=
     )
 
 
-def test_centres_move_after_the_loss():
+def test_centers_move_after_the_loss():
     head, given = IBOTHead(6, center_momentum=0.9, patch_center_momentum=0.5), logits()
     first, second = head.loss(**given), head.loss(**given)
     assert first['loss_cls'] != second['loss_cls'] and first['loss_patch'] != second['loss_patch']
@@ -56,7 +56,7 @@ def test_one_view():
 
 @pytest.mark.parametrize('where', ['teacher_cls', 'teacher_patch_mean'])
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
-def test_a_teacher_that_is_not_finite_leaves_the_centres_and_spoils_the_step(where, value):
+def test_a_teacher_that_is_not_finite_leaves_the_centers_and_spoils_the_step(where, value):
     """Also where no loss reads it: at a patch that is not masked, of which the mean knows."""
     head = IBOTHead(6)
     head.loss(**logits())

@@ -8,7 +8,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from ibot_mm.functional.position_embedding import resize_position_embedding
-from ibot_mm.functional.selection import masked_patches
+from ibot_mm.functional.token_selection import masked_patches
 from ibot_mm.models import IBOT
 
 NUM_PROTOTYPES = 20
@@ -23,7 +23,7 @@ OPTIONS = {
     'registers, rotary': dict(backbone=dict(num_registers=2, rotary=True)),
     'layer norm': dict(neck=dict(norm_cfg=dict(type='LN'))),
     'batch norm': dict(neck=dict(norm_cfg=dict(type='BN1d')), backbone=dict(drop_path_rate=0.5)),
-    'separate prototypes': dict(neck=dict(shared=False)),
+    'separate prototypes': dict(neck=dict(shared_head=False)),
     'no bottleneck': dict(neck=dict(bottleneck_channels=0)),
 }
 
@@ -111,7 +111,7 @@ def plain_loss(model, inputs):
 
 @pytest.mark.parametrize('local_crops', [3, 0], ids=lambda n: f'{n} local crops')
 @pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS.keys())
-def test_losses_gradients_and_centres_are_those_of_the_plain_path(options, local_crops):
+def test_losses_gradients_and_centers_are_those_of_the_plain_path(options, local_crops):
     inputs = make_inputs(local_crops)
     fast = build(**options)
     plain = copy.deepcopy(fast)
@@ -151,7 +151,7 @@ def test_no_patch_is_masked():
 
 
 def test_mixed_precision_keeps_losses_in_float32():
-    """bf16 networks; logits, losses and centres near those in float32, much nearer than bf16's."""
+    """bf16 networks; logits, losses and centers near those in float32, much nearer than bf16's."""
     model, inputs = build().float(), make_inputs(dtype=torch.float32)
     expected = copy.deepcopy(model).loss(inputs)
     seen = {}

@@ -239,7 +239,7 @@ def test_pre_training(kind):
             num_prototypes=20,
             hidden_channels=16,
             bottleneck_channels=8,
-            fixed_gain=False,
+            norm_last_layer=False,
         ),
         head=dict(type='ibot_mm.IBOTHead', num_prototypes=20),
     )

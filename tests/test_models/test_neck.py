@@ -8,16 +8,16 @@ from ibot_mm.models import IBOTNeck
 
 OPTIONS = {
     'default': dict(),
-    'separate': dict(shared=False, num_patch_prototypes=24),
+    'separate': dict(shared_head=False, num_patch_prototypes=24),
     'layer norm': dict(norm_cfg=dict(type='LN')),
     'batch norm': dict(norm_cfg=dict(type='BN1d')),
-    'batch norm, separate': dict(norm_cfg=dict(type='BN1d'), shared=False),
+    'batch norm, separate': dict(norm_cfg=dict(type='BN1d'), shared_head=False),
     'no bottleneck': dict(bottleneck_channels=0),
-    'no bottleneck, separate': dict(bottleneck_channels=0, shared=False),
+    'no bottleneck, separate': dict(bottleneck_channels=0, shared_head=False),
     'one layer': dict(num_layers=1),
     'one layer, no bottleneck': dict(num_layers=1, bottleneck_channels=0),
     'four layers, relu': dict(num_layers=4, act_cfg=dict(type='ReLU')),
-    'free gain': dict(fixed_gain=False),
+    'free gain': dict(norm_last_layer=False),
 }
 
 
@@ -77,14 +77,14 @@ def test_bf16_logits_are_products_in_float32():
     torch.testing.assert_close(cls, neck.logits(projections)[0], rtol=0, atol=0)
 
 
-def test_shared_prototypes_are_normalised_once(options):
+def test_shared_prototypes_are_normalized_once(options):
     neck, calls = build(**options), []
     for module in neck.modules():
         if type(module).__name__ == '_WeightNorm':
             module.register_forward_hook(lambda *args: calls.append(1))
     projections = neck.project(torch.randn(4, 16, dtype=torch.float64))
     neck.logits(projections, projections, projections)
-    assert len(calls) == neck.normalize * (1 if neck.shared else 2)
+    assert len(calls) == neck.normalize * (1 if neck.shared_head else 2)
 
 
 def test_mean_of_logits_is_logits_of_the_mean(options):
@@ -101,7 +101,9 @@ def test_logits_are_cosines_with_unit_gain():
     cls, patch = neck(torch.randn(4, 10, 16, dtype=torch.float64) * 100)
     assert max(cls.abs().max(), patch.abs().max()) <= 1 + 1e-12
     assert not neck.cls_prototypes.parametrizations.weight.original0.requires_grad
-    assert build(fixed_gain=False).cls_prototypes.parametrizations.weight.original0.requires_grad
+    assert build(
+        norm_last_layer=False
+    ).cls_prototypes.parametrizations.weight.original0.requires_grad
 
 
 def test_hidden_layers_share_one_norm():
@@ -112,7 +114,7 @@ def test_hidden_layers_share_one_norm():
 
 def test_prototypes_to_freeze():
     assert len(build().prototype_parameters()) == 2
-    assert len(build(shared=False).prototype_parameters()) == 4
+    assert len(build(shared_head=False).prototype_parameters()) == 4
     assert build(bottleneck_channels=0).prototype_parameters() == []
 
 

@@ -16,7 +16,7 @@ def crops(number, size, seed):
 
 def drawn(*shape):
     rows = np.stack([A.GLOBAL_REST.as_row()] * int(np.prod(shape)))
-    parameters = A.draw_parameters(rows, np.random.default_rng(1))
+    parameters = A.sample_parameters(rows, np.random.default_rng(1))
     return torch.from_numpy(parameters).unflatten(0, shape)
 
 
@@ -31,7 +31,7 @@ def batch():
     )
 
 
-def test_augments_and_normalises_every_crop_by_its_row(batch):
+def test_augments_and_normalizes_every_crop_by_its_row(batch):
     preprocess = MultiCropPreprocessor(mean=MEAN, std=STD, to_rgb=True)
     before = {name: value.clone() for name, value in batch.items()}
     result = preprocess(dict(inputs=batch, data_samples=[]), True)['inputs']
@@ -46,7 +46,7 @@ def test_augments_and_normalises_every_crop_by_its_row(batch):
         assert (value == before[name]).all()  # the loader's tensors stay as they are
 
 
-def test_without_augmentation_normalisation_and_local_crops(batch):
+def test_without_augmentation_normalization_and_local_crops(batch):
     inputs = dict(global_crops=batch['global_crops'], masks=batch['masks'])
     result = MultiCropPreprocessor()(dict(inputs=inputs), True)['inputs']
     assert set(result) == {'global_crops', 'masks', 'masked_patches'}
@@ -54,7 +54,7 @@ def test_without_augmentation_normalisation_and_local_crops(batch):
     assert (result['global_crops'] == batch['global_crops']).all()
 
 
-def test_float_crops_are_normalised_alike(batch):
+def test_float_crops_are_normalized_alike(batch):
     """Of somebody else's pipeline."""
     preprocess = MultiCropPreprocessor(mean=MEAN, std=STD)
     results = [

@@ -28,13 +28,13 @@ def pool(features, side):
     return windows.amax(dim=(-2, -1))
 
 
-def normalise_batch(features):
+def normalize_batch(features):
     mean = features.mean(dim=(0, 2, 3), keepdim=True)
     variance = features.var(dim=(0, 2, 3), unbiased=False, keepdim=True)
     return (features - mean) / (variance + 1e-5).sqrt()
 
 
-def normalise_channels(features):
+def normalize_channels(features):
     mean = features.mean(dim=1, keepdim=True)
     variance = features.var(dim=1, unbiased=False, keepdim=True)
     return (features - mean) / (variance + 1e-6).sqrt()
@@ -45,7 +45,7 @@ def test_deconv_pyramid_of_stride_16(sides):
     pyramid, maps = DeconvPyramid(8), random_maps(*sides)
     first, second = named(pyramid, 'levels.0'), named(pyramid, 'levels.1')
     expected = [
-        deconvolve(F.gelu(normalise_batch(deconvolve(maps[0], first, '0'))), first, '3'),
+        deconvolve(F.gelu(normalize_batch(deconvolve(maps[0], first, '0'))), first, '3'),
         deconvolve(maps[1], {f'_.{name}': p for name, p in second.items()}, '_'),
         maps[2],
         pool(maps[3], 2),
@@ -71,11 +71,11 @@ def test_simple_pyramid(num_outs):
 
     def project(level, inputs, index):
         weights = [p for p in named(pyramid, f'levels.{level}').values() if p.ndim == 4][-2:]
-        inputs = normalise_channels(F.conv2d(inputs, weights[0]))
-        return normalise_channels(F.conv2d(inputs, weights[1], padding=1))
+        inputs = normalize_channels(F.conv2d(inputs, weights[0]))
+        return normalize_channels(F.conv2d(inputs, weights[1], padding=1))
 
     first, second = named(pyramid, 'levels.0'), named(pyramid, 'levels.1')
-    up = deconvolve(F.gelu(normalise_channels(deconvolve(features, first, '0'))), first, '3')
+    up = deconvolve(F.gelu(normalize_channels(deconvolve(features, first, '0'))), first, '3')
     expected = [up, deconvolve(features, second, '0'), features, pool(features, 2)]
     expected = [project(level, inputs, level) for level, inputs in enumerate(expected)]
     if num_outs == 5:

@@ -55,7 +55,7 @@ def test_features_equal_timms(size, window_size):
         nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.2)
     ours = build(window_size=window_size, mask_token=False).eval()
     state = published_state(theirs)
-    names = published_to_ibot_mm(state, shared=True)
+    names = published_to_ibot_mm(state, shared_head=True)
     own = {names[n].removeprefix('backbone.'): t for n, t in to_unfold_order(state).items()}
     missing, unexpected = ours.load_state_dict(own, strict=False)
     assert not unexpected and all(name.endswith('position_index') for name in missing)
@@ -97,7 +97,7 @@ def test_hidden_parts_do_not_reach_the_output(size):
     assert torch.equal(model(images)[-1][1], model(images, masks)[-1][1])
 
 
-def test_mask_token_takes_the_place_of_the_normalised_embedding():
+def test_mask_token_takes_the_place_of_the_normalized_embedding():
     model = build().eval()
     nn.init.normal_(model.mask_token)
     inputs = []
@@ -120,7 +120,7 @@ def test_activation_checkpointing_changes_memory_only():
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_initialisation_is_truncated_normal():
+def test_initialization_is_truncated_normal():
     arch = dict(embed_dims=96, depths=[1, 2], num_heads=[3, 6])
     model = build(arch=arch, img_size=224, window_size=14)
     for name in (
@@ -192,7 +192,7 @@ def test_masks_without_a_token():
         build(mask_token=False)(torch.randn(1, 3, 64, 64), torch.zeros(1, 2, 2, dtype=torch.bool))
 
 
-def test_training_and_k_nearest_neighbours(tiny_config, train):
+def test_training_and_k_nearest_neighbors(tiny_config, train):
     tiny_config.model.backbone = dict(
         type='ibot_mm.MaskedSwinTransformer',
         arch=dict(embed_dims=8, depths=[2, 2], num_heads=[1, 2]),
@@ -219,14 +219,17 @@ def test_recipe(window_size):
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(5e-4 * 1024 / 256)
     assert cfg.auto_scale_lr.base_batch_size == 1024 and cfg.param_scheduler[0].final == 1e-6
     assert cfg.optim_wrapper.clip_grad.max_norm == 3.0
-    assert (cfg.model.neck.fixed_gain, cfg.model.neck.shared) == (False, True)
+    assert (cfg.model.neck.norm_last_layer, cfg.model.neck.shared_head) == (False, True)
     assert cfg.default_hooks.prototypes.epochs == 1
     temperature = cfg.default_hooks.temperature
     assert (temperature.warmup_epochs, temperature.patch_start_epoch) == (30, 50)
     assert (masks.patch_size, masks.start_epoch, masks.shape) == (32, 50, 'block')
     assert [tuple(pair) for pair in masks.ratio] == [(0.0, 0.0), (0.3, 0.2)]
-    assert (crops.global_size, crops.local_size, crops.local_number) == (224, 96, 10)
-    assert (tuple(crops.global_scale), tuple(crops.local_scale)) == ((0.25, 1.0), (0.05, 0.25))
+    assert (crops.global_crop_size, crops.local_crop_size, crops.num_local_crops) == (224, 96, 10)
+    assert (tuple(crops.global_crop_scale), tuple(crops.local_crop_scale)) == (
+        (0.25, 1.0),
+        (0.05, 0.25),
+    )
     backbone = MODELS.build(cfg.model.backbone)
     assert backbone.stages[0].blocks[0].attn.window_size == window_size
     assert backbone.stride == masks.patch_size

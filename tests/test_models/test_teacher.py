@@ -46,7 +46,7 @@ def test_starts_as_a_copy_and_moves_by_the_momentum():
 
 
 def test_sharing_teacher_starts_from_the_patch_prototypes_and_follows_those_of_cls():
-    student, projection = backbone(), neck(shared=False)
+    student, projection = backbone(), neck(shared_head=False)
     teacher = EMATeacher(backbone(mask_token=False), neck())
     teacher.copy_from(student, projection)
     assert torch.equal(teacher.neck.cls_prototypes.weight, projection.patch_prototypes.weight)
@@ -56,7 +56,7 @@ def test_sharing_teacher_starts_from_the_patch_prototypes_and_follows_those_of_c
 
 def test_separating_teacher_keeps_its_patch_prototypes():
     student, projection = backbone(), neck()
-    teacher = EMATeacher(backbone(mask_token=False), neck(shared=False))
+    teacher = EMATeacher(backbone(mask_token=False), neck(shared_head=False))
     teacher.copy_from(student, projection)
     start = teacher.neck.patch_prototypes.weight.clone()
     assert torch.equal(start, projection.cls_prototypes.weight)

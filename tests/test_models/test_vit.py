@@ -24,7 +24,7 @@ def load_timm(ours, theirs):
     """Weights of a timm ViT, whose registers have a name and whose q, k, v may have no bias."""
     state = {f'backbone.{name}': tensor for name, tensor in theirs.state_dict().items()}
     registers = state.pop('backbone.reg_token', None)
-    names = published_to_ibot_mm(state, shared=True)
+    names = published_to_ibot_mm(state, shared_head=True)
     state = {names[n].removeprefix('backbone.'): t for n, t in state.items()}
     if registers is not None:
         state['register_tokens'] = registers
@@ -122,7 +122,7 @@ VARIANTS = {
 variants = pytest.mark.parametrize('variant', VARIANTS.values(), ids=VARIANTS)
 
 
-def test_initialisation_is_truncated_normal():
+def test_initialization_is_truncated_normal():
     model = build(arch='tiny', img_size=224, patch_size=16, num_registers=40)
     names = ('layers.3.attn.qkv.weight', 'layers.0.ffn.layers.1.weight', 'pos_embed')
     for name in (*names, 'register_tokens'):

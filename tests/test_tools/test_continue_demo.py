@@ -11,10 +11,10 @@ import pytest
 import timm
 import torch
 
-from ibot_mm.checkpoint import FORMATS, load_checkpoint_file, recognise, revert
+from ibot_mm.checkpoint import FORMATS, load_checkpoint_file, recognize, revert
 
 TOP = Path(__file__).parents[2]
-DEMO, CONTINUE = (f'configs/pretrain/ibot_demo{part}.py' for part in ('', '_continue'))
+DEMO, CONTINUE = (f'configs/pretrain/ibot_vit_demo{part}.py' for part in ('', '_continue'))
 
 
 def call(*command):
@@ -25,7 +25,7 @@ def call(*command):
 
 def write_published(source, path):
     """Store the teacher's backbone as the published code does, ``checkpoint_teacher.pth``."""
-    network = recognise(load_checkpoint_file(source))
+    network = recognize(load_checkpoint_file(source))
     sizes = dict(img_size=32, patch_size=8, embed_dim=96, depth=4, num_heads=3, num_classes=0)
     like = timm.models.VisionTransformer(**sizes).state_dict()
     published = next(format for format in FORMATS if format.name == 'published')

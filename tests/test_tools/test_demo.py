@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 TOP = Path(__file__).parents[2]
-CONFIG = 'configs/pretrain/ibot_demo.py'
+CONFIG = 'configs/pretrain/ibot_vit_demo.py'
 
 
 def call(*command):

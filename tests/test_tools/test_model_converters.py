@@ -169,7 +169,7 @@ def test_publish_model(ending, checkpoint, run, tmp_path):
 
 
 def test_convert_to_ibot_mm(checkpoint, networks, run, tmp_path):
-    """The printed config and mmengine's own initialiser."""
+    """The printed config and mmengine's own initializer."""
     code, text = run('convert_to_ibot_mm', checkpoint, tmp_path / 'vit.pth')
     assert code is None and 'loaded' in text
     config = {}

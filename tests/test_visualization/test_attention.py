@@ -120,14 +120,14 @@ def test_grid(number, per_head, shape):
     assert np.array_equal(axes[0].images[0].get_array(), images[0])
 
 
-def test_colour_is_where_the_attention_is():
+def test_color_is_where_the_attention_is():
     images = np.full((1, 32, 32, 3), 128, np.uint8)
     maps = torch.zeros(1, 2, 4, 4)
     maps[:, :, 0, 3] = 1
     overlay = draw_attention(images, maps).axes[1].images[0].get_array()
-    colour = overlay.max(axis=2) - overlay.min(axis=2)
-    assert colour[:8, -8:].mean() > 0.2
-    assert colour[12:].max() < 1e-6
+    color = overlay.max(axis=2) - overlay.min(axis=2)
+    assert color[:8, -8:].mean() > 0.2
+    assert color[12:].max() < 1e-6
 
 
 @pytest.mark.parametrize('value', [0.0, 1 / 16])

@@ -113,13 +113,13 @@ def build_config(settings: dict, work_dir: str, options: dict) -> Config:
         in_channels=settings['dim'],
         num_prototypes=settings['out_dim'],
         num_patch_prototypes=num_patch_prototypes,
-        shared=shared,
+        shared_head=shared,
         hidden_channels=settings['hidden'],
         bottleneck_channels=settings['bottleneck'],
         num_layers=settings['nlayers'],
         norm_cfg=norm and dict(type=norm),
         act_cfg=dict(type={'gelu': 'GELU', 'relu': 'ReLU'}[settings['act']]),
-        fixed_gain=settings['norm_last_layer'],
+        norm_last_layer=settings['norm_last_layer'],
     )
     cfg.model.head.update(
         num_prototypes=settings['out_dim'],
@@ -132,9 +132,9 @@ def build_config(settings: dict, work_dir: str, options: dict) -> Config:
     )
     cfg.model.teacher = dict(
         backbone=dict(mask_token=False),
-        neck=dict(shared=shared_teacher),
+        neck=dict(shared_head=shared_teacher),
     )
-    # Recorded crops are normalised already.
+    # Recorded crops are normalized already.
     cfg.model.data_preprocessor = dict(type='ibot_mm.MultiCropPreprocessor')
 
     cfg.auto_scale_lr.enable = False

@@ -86,8 +86,8 @@ docs/timm_families.md` with timm {timm} and torch {torch}; each model was built 
   the number of further tokens (registers, distillation), which are left out.
 - **Positions**: *learned* ones are resized by timm to other sizes, *rotary* ones computed.
   *Relative* ones have one size: local crops have to be of `img_size`, or none are made
-  (`local_number=0`).
-- **Final norm**: *of pooled* where timm normalises only what it pools; `fc_norm=False`
+  (`num_local_crops=0`).
+- **Final norm**: *of pooled* where timm normalizes only what it pools; `fc_norm=False`
   (`use_fc_norm=False` of Eva and Beit) gives the tokens a norm instead.
 - **As timm**: largest difference of tokens from timm's own, without masks, for square and, where
   possible, other images.

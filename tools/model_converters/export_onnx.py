@@ -3,7 +3,7 @@
 
     python tools/model_converters/export_onnx.py epoch_400.pth ibot_vitb16.onnx
 
-The input `images` is float32 (B, 3, H, W), RGB, normalised by mean and deviation of ImageNet; the
+The input `images` is float32 (B, 3, H, W), RGB, normalized by mean and deviation of ImageNet; the
 output `tokens` is (B, 1 + H/p * W/p, D), [CLS] first.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ibot_mm.checkpoint import CheckpointError, check_output, rebuild_backbone
-from ibot_mm.models.graph import export_graph, export_onnx
+from ibot_mm.models.graph_export import export_graph, export_onnx
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Strip a checkpoint of optimiser, schedules and logs, and put a hash into its name.
+"""Strip a checkpoint of optimizer, schedules and logs, and put a hash into its name.
 
     python tools/model_converters/publish_model.py work_dirs/ibot_vitb16/epoch_400.pth
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f'publish_model: {error}')
     print(f'{path} ({path.stat().st_size / 1e6:.1f} MB)')
     if left_out:
-        print(f'left out beside optimiser and logs: {len(left_out)} tensors, {left_out[0]} first')
+        print(f'left out beside optimizer and logs: {len(left_out)} tensors, {left_out[0]} first')
 
 
 if __name__ == '__main__':

@@ -29,7 +29,7 @@ train_pipeline = [  # without flips: a mirrored 2 is no 2
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
-    dataset=dict(**demo_dataset, pipeline=train_pipeline, indices=60),  # few labelled images
+    dataset=dict(**demo_dataset, pipeline=train_pipeline, indices=60),  # few labeled images
 )
 
 test_pipeline = _base_.test_pipeline

@@ -22,7 +22,7 @@ train_dataloader = dict(
         data_prefix=dict(img='train/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=0),
         pipeline=train_pipeline,
-        indices=60,  # few labelled images
+        indices=60,  # few labeled images
     ),
 )
 

@@ -7,16 +7,16 @@ train_pipeline = [
     dict(type='ibot_mm.LoadImage'),
     dict(
         type='ibot_mm.MultiCrop',
-        global_number=2,
-        global_size=224,
-        global_scale=(0.25, 1.0),
-        local_number=10,
-        local_size=96,
-        local_scale=(0.05, 0.25),
+        num_global_crops=2,
+        global_crop_size=224,
+        global_crop_scale=(0.25, 1.0),
+        num_local_crops=10,
+        local_crop_size=96,
+        local_crop_scale=(0.05, 0.25),
     ),
-    dict(type='ibot_mm.DrawAugmentation'),  # apply=True: by the workers, not on the device
+    dict(type='ibot_mm.PhotometricAugmentation'),  # apply=True: by the workers, not on the device
     dict(
-        type='ibot_mm.DrawMasks',
+        type='ibot_mm.MaskGenerator',
         patch_size=16,
         ratio=[(0.0, 0.0), (0.3, 0.2)],
         shape='block',

@@ -15,8 +15,8 @@ model = dict(
         hidden_channels=2048,
         bottleneck_channels=256,
         num_layers=3,
-        shared=True,
-        fixed_gain=True,
+        shared_head=True,
+        norm_last_layer=True,
     ),
     head=dict(
         type='ibot_mm.IBOTHead',

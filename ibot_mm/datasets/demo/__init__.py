@@ -12,8 +12,8 @@ except ImportError as error:
     ) from error
 
 from .compose import Composer, Instance, Scene
+from .demo_settings import SPLITS, DemoSettings
 from .generate import make_demo_data
-from .settings import SPLITS, DemoSettings
 from .sources import load_digit_source, load_photographs
 
 __all__ = [

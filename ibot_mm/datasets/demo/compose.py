@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .draw import draw_background, draw_ink, draw_paper, draw_piece, draw_stroke_colour
-from .settings import DemoSettings
+from .demo_settings import DemoSettings
+from .draw import draw_background, draw_ink, draw_paper, draw_piece, draw_stroke_color
 from .sources import load_digit_source, load_photographs
 
 # Opacity from which on a pixel belongs to an instance, and below which it is background.
@@ -123,8 +123,8 @@ class Composer:
             if place is None:
                 continue
             behind = canvas[place][ink >= SOLID].mean(0)
-            colour = draw_stroke_colour(behind, settings, random)
-            instances.append(_put(canvas, opacity, place, colour, ink, label, False, [source]))
+            color = draw_stroke_color(behind, settings, random)
+            instances.append(_put(canvas, opacity, place, color, ink, label, False, [source]))
         return _finish(canvas, opacity, instances)
 
     def compose_scene(self, random: np.random.Generator) -> Scene:
@@ -138,13 +138,13 @@ class Composer:
         """
         settings = self.settings
         size = settings.scene_size
-        grey, contrast = settings.scene_grey, settings.scene_contrast
-        canvas = draw_piece(self.photographs, size, grey, contrast, random)
+        gray, contrast = settings.scene_gray, settings.scene_contrast
+        canvas = draw_piece(self.photographs, size, gray, contrast, random)
         opacity = np.zeros(size, np.float32)
         instances: list[Instance] = []
         for _ in range(random.integers(settings.notes[0], settings.notes[1] + 1)):
             label = int(random.integers(10))
-            crowd = random.random() < settings.crowd_probability
+            crowd = random.random() < settings.crowd_prob
             note = self._draw_crowd(label, random) if crowd else self._draw_note(label, random)
             place = _find_place(note.paper, opacity, random)
             if place is None:
@@ -168,7 +168,7 @@ class Composer:
         whole = self.compose_class(label, random)
         height, width = (random.uniform(*self.settings.note_size, 2) * len(whole.image)).astype(int)
         angle = random.uniform(*self.settings.rotation)
-        paper = draw_paper((height, width), angle, random.random() < self.settings.hole_probability)
+        paper = draw_paper((height, width), angle, random.random() < self.settings.hole_prob)
         place = _random_place(paper.shape, whole.opacity.shape, random)
         seen = (i for i in whole.instances if (i.mask[place] & (paper > 0)).any())
         sources = [source for instance in seen for source in instance.sources]
@@ -192,14 +192,14 @@ def _put(
     canvas: np.ndarray,
     opacity: np.ndarray,
     place: tuple[slice, slice],
-    colour: np.ndarray,
+    color: np.ndarray,
     cover: np.ndarray,
     label: int,
     crowd: bool,
     sources: list[int],
 ) -> Instance:
-    """Blend a colour, or an image, into a place of the canvas, as far as it covers the pixels."""
-    canvas[place] += cover[..., None] * (colour - canvas[place])
+    """Blend a color, or an image, into a place of the canvas, as far as it covers the pixels."""
+    canvas[place] += cover[..., None] * (color - canvas[place])
     opacity[place] += cover
     mask = np.zeros(opacity.shape, bool)
     mask[place] = cover >= SOLID

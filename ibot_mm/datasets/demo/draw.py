@@ -1,14 +1,14 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""What an image is made of: backgrounds, ink and colours."""
+"""What an image is made of: backgrounds, ink and colors."""
 
 import cv2
 import numpy as np
 
-from .settings import DemoSettings
+from .demo_settings import DemoSettings
 from .sources import Photograph
 
-# Rec. 601 weights of red, green and blue in a grey value.
-GREY_WEIGHTS = np.array([0.299, 0.587, 0.114])
+# Rec. 601 weights of red, green and blue in a gray value.
+GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114])
 
 # Width of the blend from one photograph to the next, as a fraction of the shorter side.
 BLEND = 0.12
@@ -31,7 +31,7 @@ def draw_background(
         random: Source of all random draws.
 
     Returns:
-        float64 (H, W, 3) RGB, within 0..255 up to the tails of the photographs' grey values.
+        float64 (H, W, 3) RGB, within 0..255 up to the tails of the photographs' gray values.
     """
     rows, columns = np.mgrid[: size[0], : size[1]]
     points = random.random((settings.background_pieces, 2)) * size
@@ -40,8 +40,8 @@ def draw_background(
     weights /= weights.sum(0)
     background = np.zeros((*size, 3))
     for weight in weights:
-        grey, contrast = settings.background_grey, settings.background_contrast
-        piece = draw_piece(photographs, size, grey, contrast, random)
+        gray, contrast = settings.background_gray, settings.background_contrast
+        piece = draw_piece(photographs, size, gray, contrast, random)
         piece += random.normal(0, settings.background_tint, 3)
         background += weight[..., None] * piece
     return background
@@ -50,7 +50,7 @@ def draw_background(
 def draw_piece(
     photographs: list[Photograph],
     size: tuple[int, int],
-    grey: tuple[float, float],
+    gray: tuple[float, float],
     contrast: tuple[float, float],
     random: np.random.Generator,
 ) -> np.ndarray:
@@ -59,8 +59,8 @@ def draw_piece(
     Args:
         photographs: Regions to choose from.
         size: Height and width of the piece.
-        grey: Range of its mean grey value.
-        contrast: Range of the standard deviation of its grey values.
+        gray: Range of its mean gray value.
+        contrast: Range of the standard deviation of its gray values.
         random: Source of all random draws.
 
     Returns:
@@ -83,10 +83,10 @@ def draw_piece(
 
     # Mean and contrast are drawn anew, and dark enough for strokes to be lighter.
     piece -= piece.mean((0, 1))
-    # At least a few grey levels, or an even piece of sky would be amplified to noise.
-    deviation = max(float((piece @ GREY_WEIGHTS).std()), 4.0)
+    # At least a few gray levels, or an even piece of sky would be amplified to noise.
+    deviation = max(float((piece @ GRAY_WEIGHTS).std()), 4.0)
     piece *= random.uniform(*contrast) / deviation
-    return piece + random.uniform(*grey)
+    return piece + random.uniform(*gray)
 
 
 def draw_ink(digit: np.ndarray, height: float, angle: float, shear: float) -> np.ndarray:
@@ -106,7 +106,7 @@ def draw_ink(digit: np.ndarray, height: float, angle: float, shear: float) -> np
     turn = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1, shear], [0, 1]])
     matrix = np.zeros((2, 3))
     matrix[:, :2] = turn * height / len(digit)
-    # The source's centre goes to the centre of a canvas that holds the digit at any angle.
+    # The source's center goes to the center of a canvas that holds the digit at any angle.
     side = int(2 * height)
     matrix[:, 2] = side / 2 - matrix[:, :2] @ (3.5, 3.5)
     ink = cv2.warpAffine(digit, matrix, (side, side), flags=cv2.INTER_CUBIC)
@@ -139,22 +139,22 @@ def draw_paper(size: tuple[int, int], angle: float, hole: bool) -> np.ndarray:
     return turned[y.min() : y.max() + 1, x.min() : x.max() + 1]
 
 
-def draw_stroke_colour(
+def draw_stroke_color(
     behind: np.ndarray, settings: DemoSettings, random: np.random.Generator
 ) -> np.ndarray:
-    """Draw a stroke colour: of any hue, and lighter than what is behind it.
+    """Draw a stroke color: of any hue, and lighter than what is behind it.
 
     Lighter always, as chalk is: a small transformer takes far longer to learn that light and dark
     strokes mean the same than to learn the digits.
 
     Args:
-        behind: Mean colour behind the stroke, RGB.
+        behind: Mean color behind the stroke, RGB.
         settings: Parameters of the demo data.
         random: Source of all random draws.
 
     Returns:
-        The colour, RGB; it may lie outside 0..255.
+        The color, RGB; it may lie outside 0..255.
     """
-    grey = behind @ GREY_WEIGHTS + random.uniform(*settings.stroke_contrast)
-    cast = random.normal(0, settings.stroke_colour, 3)
-    return grey + cast - cast @ GREY_WEIGHTS
+    gray = behind @ GRAY_WEIGHTS + random.uniform(*settings.stroke_contrast)
+    cast = random.normal(0, settings.stroke_color, 3)
+    return gray + cast - cast @ GRAY_WEIGHTS

@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import track
 
 from .compose import Composer, Instance
-from .settings import SPLITS, DemoSettings
+from .demo_settings import SPLITS, DemoSettings
 from .writers import AdeWriter, CocoWriter, ImageNetWriter
 
 # What was drawn, and the sign that a folder was written by this module.

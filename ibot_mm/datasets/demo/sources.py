@@ -57,7 +57,7 @@ class Photograph:
 def load_digit_source(split: str) -> DigitSource:
     """Load the 8x8 handwritten digits of one split.
 
-    Neighbours in the data set tend to be by the same writer, so each class is cut once, in that
+    Neighbors in the data set tend to be by the same writer, so each class is cut once, in that
     order: training and validation share no digit, and few writers if any.
 
     Args:

@@ -12,9 +12,9 @@ from skimage.measure import approximate_polygon, find_contours
 
 from .compose import Instance, Scene
 
-# ADE20K reserves 0 for unlabelled pixels, which `reduce_zero_label` turns into 255; digit d has
+# ADE20K reserves 0 for unlabeled pixels, which `reduce_zero_label` turns into 255; digit d has
 # the value d + 1, and what is no digit is a class of its own.
-ADE_UNLABELLED = 0
+ADE_UNLABELED = 0
 ADE_BACKGROUND = 11
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 
@@ -165,7 +165,7 @@ def decode_mask(segmentation: list | dict[str, Any], size: tuple[int, ...]) -> n
 
 def outline(mask: np.ndarray) -> list[list[float]]:
     """Trace the outlines of a mask: polygons [x, y, x, y, ...] in pixels from the corner."""
-    # A margin closes outlines at the border; half a pixel goes from pixel centres to edges.
+    # A margin closes outlines at the border; half a pixel goes from pixel centers to edges.
     contours = find_contours(np.pad(mask, 1).astype(float), 0.5, fully_connected='low')
     corners = [approximate_polygon(contour, 0)[:-1] - 0.5 for contour in contours]
     return [polygon[:, ::-1].ravel().tolist() for polygon in corners]

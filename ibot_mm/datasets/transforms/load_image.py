@@ -8,7 +8,7 @@ from torch.utils.data import get_worker_info
 
 from ibot_mm.registry import TRANSFORMS
 
-from .shared import SharedIntegers
+from .shared_integers import SharedIntegers
 
 MAX_WORKERS = 256
 

@@ -12,7 +12,7 @@ from ibot_mm.registry import TRANSFORMS
 TRIES = 10
 
 
-def draw_crop_box(
+def sample_crop_box(
     height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
     """Draw a box as torchvision's ``RandomResizedCrop`` does, from numpy's global generator.
@@ -46,7 +46,7 @@ def resized_crop(
 ) -> np.ndarray:
     """Crop, resize with antialiased bicubic interpolation, and flip.
 
-    All in uint8: torch has a vectorised kernel for it, several times as fast as Pillow and within
+    All in uint8: torch has a vectorized kernel for it, several times as fast as Pillow and within
     one level of it, but for one value in a few 100,000 that is two levels off.
 
     Args:
@@ -84,14 +84,14 @@ class MultiCrop(BaseTransform):
     first), ``img_shape`` (of a global crop). Added keys: ``num_global_crops``.
 
     Args:
-        global_number: Number of global crops. Defaults to 2.
-        global_size: Their side in pixels. Defaults to 224.
-        global_scale: Lowest and highest share of the image's area. Defaults to (0.25, 1.0).
-        local_number: Number of local crops, 0 for none. Defaults to 10.
-        local_size: Their side in pixels. Defaults to 96.
-        local_scale: As ``global_scale``. Defaults to (0.05, 0.25).
+        num_global_crops: Number of global crops. Defaults to 2.
+        global_crop_size: Their side in pixels. Defaults to 224.
+        global_crop_scale: Lowest and highest share of the image's area. Defaults to (0.25, 1.0).
+        num_local_crops: Number of local crops, 0 for none. Defaults to 10.
+        local_crop_size: Their side in pixels. Defaults to 96.
+        local_crop_scale: As ``global_crop_scale``. Defaults to (0.05, 0.25).
         ratio: Lowest and highest width / height. Defaults to (3/4, 4/3).
-        flip_probability: Of mirroring a crop. Defaults to 0.5.
+        flip_prob: Of mirroring a crop. Defaults to 0.5.
 
     Raises:
         ValueError: A number, size, scale, ratio or probability out of its range.
@@ -99,29 +99,32 @@ class MultiCrop(BaseTransform):
 
     def __init__(
         self,
-        global_number: int = 2,
-        global_size: int = 224,
-        global_scale: tuple[float, float] = (0.25, 1.0),
-        local_number: int = 10,
-        local_size: int = 96,
-        local_scale: tuple[float, float] = (0.05, 0.25),
+        num_global_crops: int = 2,
+        global_crop_size: int = 224,
+        global_crop_scale: tuple[float, float] = (0.25, 1.0),
+        num_local_crops: int = 10,
+        local_crop_size: int = 96,
+        local_crop_scale: tuple[float, float] = (0.05, 0.25),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        flip_probability: float = 0.5,
+        flip_prob: float = 0.5,
     ) -> None:
-        _check(global_number >= 1, 'global_number', global_number, 'at least 1')
-        _check(local_number >= 0, 'local_number', local_number, '0 or more')
-        _check(global_size > 0, 'global_size', global_size, 'positive')
-        _check(local_size > 0, 'local_size', local_size, 'positive')
-        for name, scale in (('global_scale', global_scale), ('local_scale', local_scale)):
+        _check(num_global_crops >= 1, 'num_global_crops', num_global_crops, 'at least 1')
+        _check(num_local_crops >= 0, 'num_local_crops', num_local_crops, '0 or more')
+        _check(global_crop_size > 0, 'global_crop_size', global_crop_size, 'positive')
+        _check(local_crop_size > 0, 'local_crop_size', local_crop_size, 'positive')
+        for name, scale in (
+            ('global_crop_scale', global_crop_scale),
+            ('local_crop_scale', local_crop_scale),
+        ):
             inside = len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1
             _check(inside, name, scale, '(low, high) with 0 < low <= high <= 1')
         inside = len(ratio) == 2 and 0 < ratio[0] <= ratio[1]
         _check(inside, 'ratio', ratio, '(low, high) with 0 < low <= high')
-        _check(0 <= flip_probability <= 1, 'flip_probability', flip_probability, '0 to 1')
-        self.global_number, self.local_number = global_number, local_number
-        self.ratio, self.flip_probability = ratio, flip_probability
-        self._plan = [(global_size, global_scale)] * global_number
-        self._plan += [(local_size, local_scale)] * local_number
+        _check(0 <= flip_prob <= 1, 'flip_prob', flip_prob, '0 to 1')
+        self.num_global_crops, self.num_local_crops = num_global_crops, num_local_crops
+        self.ratio, self.flip_prob = ratio, flip_prob
+        self._plan = [(global_crop_size, global_crop_scale)] * num_global_crops
+        self._plan += [(local_crop_size, local_crop_scale)] * num_local_crops
 
     def transform(self, results: dict) -> dict:
         """Crop.
@@ -136,19 +139,19 @@ class MultiCrop(BaseTransform):
         height, width = image.shape[:2]
         crops = []
         for size, scale in self._plan:
-            box = draw_crop_box(height, width, scale, self.ratio)
-            flip = np.random.random() < self.flip_probability
+            box = sample_crop_box(height, width, scale, self.ratio)
+            flip = np.random.random() < self.flip_prob
             crops.append(resized_crop(image, box, size, flip))
         results['img'] = crops
         results['img_shape'] = crops[0].shape[:2]
-        results['num_global_crops'] = self.global_number
+        results['num_global_crops'] = self.num_global_crops
         return results
 
     def __repr__(self) -> str:
         return (
-            f'{type(self).__name__}(global_number={self.global_number}, '
-            f'local_number={self.local_number}, sizes_and_scales={sorted(set(self._plan))}, '
-            f'ratio={self.ratio}, flip_probability={self.flip_probability})'
+            f'{type(self).__name__}(num_global_crops={self.num_global_crops}, '
+            f'num_local_crops={self.num_local_crops}, sizes_and_scales={sorted(set(self._plan))}, '
+            f'ratio={self.ratio}, flip_prob={self.flip_prob})'
         )
 
 

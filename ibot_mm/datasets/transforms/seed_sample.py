@@ -8,7 +8,7 @@ from mmengine.dist import get_rank
 
 from ibot_mm.registry import TRANSFORMS
 
-from .shared import SharedIntegers
+from .shared_integers import SharedIntegers
 
 
 @TRANSFORMS.register_module()

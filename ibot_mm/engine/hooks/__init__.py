@@ -1,12 +1,12 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 from .bad_steps import SkipBadStepsHook
 from .channel_check import ChannelCheckHook
+from .compare_with_start import CompareWithStartHook
 from .deferred_log import DeferredLogHook
 from .finite_loss import FiniteLossHook
 from .freezing import FreezePatchEmbeddingHook, FreezePrototypesHook
 from .progress_bar import ProgressBarHook
 from .skipped_images import SkippedImagesHook
-from .start_metrics import CompareWithStartHook
 from .teacher import TeacherUpdateHook
 from .temperature import TeacherTemperatureHook
 from .training_log import TrainingLogHook

@@ -17,7 +17,7 @@ COUNT, NORM = 'train/skipped_steps', 'train/grad_norm'
 
 @dataclass
 class _Step:
-    """A step of the optimiser whose verdict was not read yet.
+    """A step of the optimizer whose verdict was not read yet.
 
     Args:
         iterations: Place and losses of each iteration that it accumulates.
@@ -36,15 +36,15 @@ class _Step:
 class SkipBadStepsHook(FiniteLossHook):
     """Takes the place of :class:`FiniteLossHook` where a bad step shall not end the training.
 
-    A step whose gradient is not finite is skipped: the optimiser's weights, moments and step
-    counts, the teacher, and the model's buffers (centres, running statistics of a batch norm) are
+    A step whose gradient is not finite is skipped: the optimizer's weights, moments and step
+    counts, the teacher, and the model's buffers (centers, running statistics of a batch norm) are
     left as they were before it, with gradient accumulation before the first of its iterations.
     Schedules go by the iteration and do not notice. What the gradient scaler of fp16 skips counts
     as well. A loss that is not finite gives such a gradient; should it once not do so, the training
     ends as by the base class.
 
     All of this happens on the device, and processes decide alike, since they share the gradient.
-    With a fused optimiser (``optimizer=dict(type='AdamW', fused=True)``) nothing waits for the
+    With a fused optimizer (``optimizer=dict(type='AdamW', fused=True)``) nothing waits for the
     GPU; with any other, each step does. Verdicts are read together, every ``interval`` steps:
     each skipped step then is a warning in the log, and ``skipped_steps`` there is their number.
 
@@ -76,7 +76,7 @@ class SkipBadStepsHook(FiniteLossHook):
         self._steps: list[_Step] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Attach to the optimiser; a resumed training goes on counting."""
+        """Attach to the optimizer; a resumed training goes on counting."""
         optimizer = runner.optim_wrapper.optimizer
         self._handle = optimizer.register_step_pre_hook(self._before_step)
         if COUNT in runner.message_hub.log_scalars:
@@ -95,7 +95,7 @@ class SkipBadStepsHook(FiniteLossHook):
 
     @torch.no_grad()
     def _before_step(self, optimizer: Any, *args: Any) -> None:
-        """Look at the gradients; the optimiser leaves all alone where one is not finite."""
+        """Look at the gradients; the optimizer leaves all alone where one is not finite."""
         parameters = [p for group in optimizer.param_groups for p in group['params']]
         owners = [p for p in parameters if p.grad is not None]
         gradients = [p.grad for p in owners] or [torch.zeros_like(parameters[0])]
@@ -123,7 +123,7 @@ class SkipBadStepsHook(FiniteLossHook):
         self._iterations.append((place, losses))
         if not runner.optim_wrapper.should_update():
             return
-        # Without a verdict the gradient scaler, which found something, did not call the optimiser.
+        # Without a verdict the gradient scaler, which found something, did not call the optimizer.
         yes = torch.ones_like(losses['loss'], dtype=torch.bool)
         bad, owners, finite = self._verdict or (yes, [], yes[None][:0])
         for buffer, kept in self._buffers:

@@ -6,16 +6,16 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ibot_mm.engine.hooks.access import unwrap_model
+from ibot_mm.engine.hooks.unwrap import unwrap_model
 from ibot_mm.registry import HOOKS
 
 
 class _FreezeHook(Hook):
-    """Drops a part's gradients just before the optimiser steps, in the first epochs.
+    """Drops a part's gradients just before the optimizer steps, in the first epochs.
 
-    Dropped gradients (None, not 0) make the optimiser leave weights, moments and step count
-    alone. Acting on the optimiser rather than through ``requires_grad`` leaves the graph the same
-    in every epoch, which distributed training needs, and works with every optimiser wrapper.
+    Dropped gradients (None, not 0) make the optimizer leave weights, moments and step count
+    alone. Acting on the optimizer rather than through ``requires_grad`` leaves the graph the same
+    in every epoch, which distributed training needs, and works with every optimizer wrapper.
     """
 
     method: str  # of the model, that drops the gradients
@@ -24,7 +24,7 @@ class _FreezeHook(Hook):
         self.epochs = epochs
 
     def before_train(self, runner: Runner) -> None:
-        """Attach to the optimiser."""
+        """Attach to the optimizer."""
         drop = getattr(unwrap_model(runner, self.method, type(self).__name__), self.method)
         drop()  # nothing yet: a model that cannot says so here
 
@@ -35,7 +35,7 @@ class _FreezeHook(Hook):
         self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(before_step)
 
     def after_train(self, runner: Runner) -> None:
-        """Detach from the optimiser."""
+        """Detach from the optimizer."""
         self._handle.remove()
 
 

@@ -4,7 +4,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ibot_mm.engine.hooks.access import training_transforms
+from ibot_mm.engine.hooks.unwrap import training_transforms
 from ibot_mm.registry import HOOKS
 
 

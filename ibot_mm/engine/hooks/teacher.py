@@ -1,12 +1,12 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Teacher update after each optimiser step."""
+"""Teacher update after each optimizer step."""
 
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ibot_mm.engine.hooks.access import unwrap_model
+from ibot_mm.engine.hooks.unwrap import unwrap_model
 from ibot_mm.functional.schedules import cosine
 from ibot_mm.registry import HOOKS
 
@@ -15,7 +15,7 @@ from ibot_mm.registry import HOOKS
 class TeacherUpdateHook(Hook):
     """Moves the teacher with a momentum that follows a cosine over the training.
 
-    Runs after each optimiser step: with gradient accumulation, after the last iteration of
+    Runs after each optimizer step: with gradient accumulation, after the last iteration of
     each cycle. A step that :class:`SkipBadStepsHook` skips leaves the teacher alone.
 
     Args:
@@ -39,7 +39,7 @@ class TeacherUpdateHook(Hook):
         unwrap_model(runner, 'update_teacher', type(self).__name__)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Update the teacher if the optimiser stepped."""
+        """Update the teacher if the optimizer stepped."""
         if not runner.optim_wrapper.should_update():
             return
         momentum = cosine(self.momentum, self.final_momentum, runner.iter, runner.max_iters)

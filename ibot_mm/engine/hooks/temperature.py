@@ -4,7 +4,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ibot_mm.engine.hooks.access import unwrap_model
+from ibot_mm.engine.hooks.unwrap import unwrap_model
 from ibot_mm.functional.schedules import linear
 from ibot_mm.registry import HOOKS
 
@@ -22,7 +22,7 @@ class TeacherTemperatureHook(Hook):
         patch_temperature (tuple[float, float]): The same, of patch targets.
             Defaults to (0.04, 0.07).
         warmup_epochs (int): Defaults to 30.
-        patch_start_epoch (int): Give it the ``start_epoch`` of ``DrawMasks``. Defaults to 0.
+        patch_start_epoch (int): Give it the ``start_epoch`` of ``MaskGenerator``. Defaults to 0.
 
     Raises:
         ValueError: Before training, if it is shorter than the warm-ups.

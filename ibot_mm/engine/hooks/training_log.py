@@ -54,5 +54,5 @@ class TrainingLogHook(Hook):
                 f'train_dataloader.num_workers (now {loader.num_workers}) up to the CPU cores of '
                 f'each process, or prefetch_factor (now {loader.prefetch_factor}); keep '
                 'persistent_workers=True; leave the augmentation to the device, that is '
-                'DrawAugmentation(apply=False); or put the images on a faster disk.'
+                'PhotometricAugmentation(apply=False); or put the images on a faster disk.'
             )

@@ -12,7 +12,7 @@ from ibot_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 class DecayGroupsConstructor(DefaultOptimWrapperConstructor):
     """Decays everything but biases and parameters of one dimension, as published.
 
-    mm's default constructor makes a group of each parameter; two groups let the optimiser
+    mm's default constructor makes a group of each parameter; two groups let the optimizer
     update many parameters by one kernel. Parameters that need no gradient are left out.
 
     Raises:
@@ -20,7 +20,7 @@ class DecayGroupsConstructor(DefaultOptimWrapperConstructor):
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimiser over ``model`` (unwrapped where distributed) and its wrapper."""
+        """Build the optimizer over ``model`` (unwrapped where distributed) and its wrapper."""
         if self.paramwise_cfg:
             raise ValueError(
                 'DecayGroupsConstructor has no paramwise_cfg; drop it or use '

@@ -17,7 +17,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     A parameter of depth d learns at ``lr * layer_decay_rate ** (depths - 1 - d)``: the
     embedding slowest, what follows the backbone's layers at the full rate. Biases and parameters
     of one dimension have no weight decay. There is one group for each depth, with and without
-    decay, where mm's constructors make one of each parameter: two dozen groups let the optimiser
+    decay, where mm's constructors make one of each parameter: two dozen groups let the optimizer
     update many parameters by one kernel. The deepest comes first, so that the ``lr`` in the log,
     which is that of the first group, is the full rate. Frozen parameters are left out.
 
@@ -25,11 +25,11 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     paramwise_cfg=dict(layer_decay_rate=0.65), optimizer=...)``
 
     Args:
-        optim_wrapper_cfg (dict): As in every mm constructor; the optimiser needs ``lr``.
+        optim_wrapper_cfg (dict): As in every mm constructor; the optimizer needs ``lr``.
         paramwise_cfg (dict): ``dict(layer_decay_rate=...)``, over 0 and up to 1.
 
     Raises:
-        ValueError: If ``paramwise_cfg`` is of another form, or the optimiser has no ``lr``.
+        ValueError: If ``paramwise_cfg`` is of another form, or the optimizer has no ``lr``.
     """
 
     def _validate_cfg(self) -> None:

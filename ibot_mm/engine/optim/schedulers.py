@@ -18,7 +18,7 @@ class WarmupCosine(_ParamScheduler):
     so that a warm-up of one iteration would leave the rate near 0 for good.
 
     Args:
-        optimizer: Optimiser or its wrapper.
+        optimizer: Optimizer or its wrapper.
         param_name (str): Key of the parameter groups, 'lr' or 'weight_decay'.
         final (float, optional): Value at the end, for every group. Defaults to None.
         final_ratio (float, optional): Value at the end over the start value of each group: a

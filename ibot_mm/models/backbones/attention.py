@@ -29,7 +29,7 @@ def forward_layer(
     Args:
         layer: Pre-norm layer of mmpretrain's ``VisionTransformer``.
         tokens: Shape (B, T, D).
-        attention: Takes the layer's attention module and normalised tokens (B, T, D), gives the
+        attention: Takes the layer's attention module and normalized tokens (B, T, D), gives the
             output of the module's last projection, such as :func:`attend`.
 
     Returns:
@@ -69,11 +69,11 @@ def forward_rows(
         Shape (R, D).
     """
     module, images = layer.attn, rows // tokens.shape[1]
-    normalised = layer.ln1(tokens)
+    normalized = layer.ln1(tokens)
     if len(rows) == len(tokens) and angles is None and _is_plain(module):
-        attended = attend_first(module, normalised)
+        attended = attend_first(module, normalized)
     else:
-        attended = attend(module, normalised, angles, rows)
+        attended = attend(module, normalized, angles, rows)
     attended = module.proj_drop(attended)
     scale = sample_scale(tokens, module.out_drop)[images, None]
     wanted = tokens.flatten(0, 1).index_select(0, rows) + module.gamma1(attended) * scale
@@ -93,7 +93,7 @@ def attend(
 
     Args:
         attention: Attention module of an encoder layer.
-        tokens: Normalised tokens (B, T, D).
+        tokens: Normalized tokens (B, T, D).
         angles: Of the rotary position embedding, shape (N, C / 2) or (B, N, C / 2) for heads of
             C channels; the last N tokens are the patches. Defaults to None, no rotation.
         rows: Places, among the B * T, of the tokens to project, shape (R,). Defaults to None, all.
@@ -121,7 +121,7 @@ def attend_first(attention: MultiheadAttention, tokens: Tensor) -> Tensor:
 
     Args:
         attention: Attention module for which :func:`_is_plain` holds.
-        tokens: Normalised tokens (B, T, D).
+        tokens: Normalized tokens (B, T, D).
 
     Returns:
         Shape (B, D).
@@ -163,7 +163,7 @@ def attend_in_windows(
 
     Args:
         attention: Attention module of an encoder layer.
-        tokens: Normalised patches (B, H * W, D).
+        tokens: Normalized patches (B, H * W, D).
         angles: As in :func:`attend`, of the whole map: each window keeps those of its place.
         grid: Patches (H, W).
         window: Side of a window in patches.

@@ -98,6 +98,6 @@ def _why_not(model: Any) -> str | None:
     if not isinstance(model.patch_embed, PatchEmbed):
         return (
             f'its patches come from convolutions ({type(model.patch_embed).__name__}) and overlap, '
-            'so that a masked one would show in its neighbours.'
+            'so that a masked one would show in its neighbors.'
         )
     return None

@@ -46,6 +46,6 @@ def hide_patches(
     if tuple(masks.shape[1:]) != tuple(grid):
         raise ValueError(
             f'Masks of {tuple(masks.shape[1:])} patches do not fit the grid {tuple(grid)} of '
-            'the images: the patch_size of DrawMasks and of the backbone must be equal.'
+            'the images: the patch_size of MaskGenerator and of the backbone must be equal.'
         )
     return torch.where(masks.flatten(1)[..., None], mask_token.to(tokens.dtype), tokens)

@@ -110,7 +110,7 @@ class MaskedSwinTransformer(SwinTransformer):
             )
 
     def init_weights(self) -> None:
-        """Initialise as published; ``init_cfg`` has the last word."""
+        """Initialize as published; ``init_cfg`` has the last word."""
         init_cfg = self.init_cfg
         self.init_cfg = None  # else it would be applied here and again below
         super().init_weights()
@@ -144,7 +144,7 @@ class MaskedSwinTransformer(SwinTransformer):
                 the stride of the last stage. Defaults to None, nothing hidden.
 
         Returns:
-            One tensor in a tuple: the mean of the last stage's normalised tokens, then these,
+            One tensor in a tuple: the mean of the last stage's normalized tokens, then these,
             shape (B, 1 + H/s * W/s, D). Sizes that are no multiple of s are rounded up.
 
         Raises:
@@ -173,7 +173,7 @@ class MaskedSwinTransformer(SwinTransformer):
         if tuple(times * size for size in masks.shape[1:]) != tuple(grid):
             raise ValueError(
                 f'Masks of {tuple(masks.shape[1:])} positions, repeated {times} times, do not fit '
-                f'the patch grid {tuple(grid)} of the images: give DrawMasks '
+                f'the patch grid {tuple(grid)} of the images: give MaskGenerator '
                 f'patch_size={self.stride}, the stride of the last stage, and use global crops of '
                 'a multiple of it.'
             )

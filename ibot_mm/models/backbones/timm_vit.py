@@ -57,7 +57,7 @@ class TimmVisionTransformer(BaseModule):
             evaluation mode. Defaults to -1, nothing.
         checkpoint_activations (bool): Recompute each layer in the backward pass instead of
             keeping its activations. Defaults to False.
-        init_cfg (dict | list, optional): Initialisation, such as
+        init_cfg (dict | list, optional): Initialization, such as
             ``dict(type='ibot_mm.PretrainedViT', checkpoint=...)``. Defaults to None.
         **kwargs: All else that ``timm.create_model`` takes: ``img_size``, ``patch_size``,
             ``drop_path_rate``, ``pretrained``, ``embed_dim``, ...
@@ -129,7 +129,7 @@ class TimmVisionTransformer(BaseModule):
         norm, fc_norm = self.timm_model.norm, self.timm_model.fc_norm
         if isinstance(norm, nn.Identity) and not isinstance(fc_norm, nn.Identity):
             print_log(
-                f'{model_name} of timm normalises only what it pools, so that its tokens have no '
+                f'{model_name} of timm normalizes only what it pools, so that its tokens have no '
                 'final norm. For one set fc_norm=False (use_fc_norm=False of Eva and Beit), here '
                 'and where timm loads the weights.',
                 logger='current',
@@ -185,7 +185,7 @@ class TimmVisionTransformer(BaseModule):
             raise ValueError(
                 f'{type(model).__name__} of timm takes images of {model.patch_embed.img_size} '
                 f'pixels only, got {size}: set img_size to the size of the images, and for '
-                'pre-training local_number=0 of MultiCrop.'
+                'pre-training num_local_crops=0 of MultiCrop.'
             )
         prefixed = model.num_prefix_tokens > 0
         self._masks = masks

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ibot_mm.functional.position_embedding import resize_position_embedding
 from ibot_mm.functional.rotary_embedding import rotary_angles
-from ibot_mm.functional.selection import token_rows
+from ibot_mm.functional.token_selection import token_rows
 from ibot_mm.registry import MODELS
 
 from .attention import attend, forward_layer, forward_rows
@@ -132,7 +132,7 @@ class MaskedVisionTransformer(VisionTransformer):
         return settings
 
     def init_weights(self) -> None:
-        """Initialise as published; ``init_cfg`` has the last word."""
+        """Initialize as published; ``init_cfg`` has the last word."""
         init_cfg = self.init_cfg
         self.init_cfg = None  # else it would be applied here and again below
         super().init_weights()
@@ -211,7 +211,7 @@ class MaskedVisionTransformer(VisionTransformer):
             extra = self.num_extra_tokens + self.num_registers
             rows = token_rows(patches, len(images), tokens.shape[1] - extra, extra)
             tokens = self._run(forward_rows, self.layers[-1], tokens, rows, angles)
-            outputs.append(self._normalise(self.num_layers - 1, tokens))
+            outputs.append(self._normalize(self.num_layers - 1, tokens))
         return tuple(outputs)
 
     def _run(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
@@ -244,18 +244,18 @@ class MaskedVisionTransformer(VisionTransformer):
         return forward_layer(self.layers[index], tokens, partial(attend, angles=angles))
 
     def _output(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Normalised tokens without registers, in the form of ``out_type``."""
+        """Normalized tokens without registers, in the form of ``out_type``."""
         if self.register_tokens is not None:
             extra, _, patches = tokens.tensor_split(
                 [self.num_extra_tokens, self.num_extra_tokens + self.num_registers], dim=1
             )
             tokens = torch.cat([extra, patches], dim=1)
-        output = self._format_output(self._normalise(index, tokens), grid)
+        output = self._format_output(self._normalize(index, tokens), grid)
         # Feature maps are views of tokens, channels last, and convolutions keep that order; on it
         # mmcv's RoIAlign gives wrong values on the CPU without a word.
         return output.contiguous() if self.out_type == 'featmap' else output
 
-    def _normalise(self, index: int, tokens: Tensor) -> Tensor:
+    def _normalize(self, index: int, tokens: Tensor) -> Tensor:
         return self.ln1(tokens) if self.final_norm and index == self.num_layers - 1 else tokens
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:

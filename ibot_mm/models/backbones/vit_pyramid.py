@@ -70,7 +70,7 @@ class ViTPyramid(MaskedVisionTransformer):
         if with_pyramid:
             self.pyramid = DeconvPyramid(self.out_channels, patch_size, pyramid_norm_cfg)
 
-    def _normalise(self, index: int, tokens: Tensor) -> Tensor:
+    def _normalize(self, index: int, tokens: Tensor) -> Tensor:
         return self.ln1(tokens) if self.final_norm else tokens
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]

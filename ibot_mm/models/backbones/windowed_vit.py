@@ -30,7 +30,7 @@ class WindowedVisionTransformer(MaskedVisionTransformer):
         global_indices (Sequence[int], optional): Layers with attention over the whole map.
             Defaults to None, the last layer of each quarter of the network.
         out_indices (Sequence[int] | int): Layers whose maps are returned. Defaults to -1.
-        final_norm (bool): Whether the last layer's map is normalised. Defaults to False.
+        final_norm (bool): Whether the last layer's map is normalized. Defaults to False.
         patch_cfg (dict): Of the patch embedding. Defaults to an empty dict: images are padded to
             a multiple of the patch.
         **kwargs: As :class:`MaskedVisionTransformer`, but for ``mask_token``, ``num_registers``,

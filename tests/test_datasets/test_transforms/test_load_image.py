@@ -67,7 +67,7 @@ def test_skip_counts_and_names(broken, image_files, caplog):
 def test_skipped_in_workers_are_counted_and_replaced(tmp_path, image_files, num_workers):
     for i, path in enumerate(image_files):
         (tmp_path / f'{i}.jpg').write_bytes(Path(path).read_bytes() if i % 4 else b'broken')
-    pipeline = [SeedSample(), LoadImage(on_error='skip'), MultiCrop(2, 16, local_number=0)]
+    pipeline = [SeedSample(), LoadImage(on_error='skip'), MultiCrop(2, 16, num_local_crops=0)]
     dataset = ImageFolder(str(tmp_path), pipeline=[*pipeline, PackMultiCrop()])
     loader = DataLoader(dataset, batch_size=4, num_workers=num_workers, collate_fn=default_collate)
     batches = [batch['inputs']['global_crops'].shape for batch in loader]

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as pillow
 
-from ibot_mm.datasets.transforms.multi_crop import MultiCrop, draw_crop_box, resized_crop
+from ibot_mm.datasets.transforms.multi_crop import MultiCrop, resized_crop, sample_crop_box
 
 RATIO = (3 / 4, 4 / 3)
 
@@ -48,7 +48,7 @@ def test_drawn_crops_equal_pillow(photographs):
     two_off = values = 0
     for image in photographs:
         for scale, size in [((0.25, 1.0), 224), ((0.05, 0.25), 96)] * 20:
-            box = draw_crop_box(*image.shape[:2], scale, RATIO)
+            box = sample_crop_box(*image.shape[:2], scale, RATIO)
             ours, reference = resized_crop(image, box, size, False), pillow_crop(image, box, size)
             assert_close(ours, reference)
             two_off += (np.abs(ours - reference) > 1).sum()
@@ -63,7 +63,7 @@ def test_boxes_have_the_distribution_of_torchvision(shape, scale):
     np.random.seed(0)
     torch.manual_seed(0)
     image = torch.empty(3, *shape)
-    ours = np.array([draw_crop_box(*shape, scale, RATIO) for _ in range(number)])
+    ours = np.array([sample_crop_box(*shape, scale, RATIO) for _ in range(number)])
     theirs = [RandomResizedCrop.get_params(image, list(scale), list(RATIO)) for _ in range(number)]
     for mine, other in zip(_statistics(ours), _statistics(np.array(theirs))):
         quantiles = (
@@ -85,7 +85,7 @@ def _statistics(boxes):
 def test_fallback_is_the_central_crop_of_torchvision(shape):
     image = torch.empty(3, *shape)
     fallback = RandomResizedCrop.get_params(image, [2.0, 2.0], list(RATIO))
-    assert draw_crop_box(*shape, (2.0, 2.0), RATIO) == tuple(fallback)
+    assert sample_crop_box(*shape, (2.0, 2.0), RATIO) == tuple(fallback)
 
 
 def test_crops_of_an_image(photographs):
@@ -97,7 +97,7 @@ def test_crops_of_an_image(photographs):
 
 
 def test_no_local_crops(photographs):
-    results = MultiCrop(local_number=0)(dict(img=photographs[0]))
+    results = MultiCrop(num_local_crops=0)(dict(img=photographs[0]))
     assert [crop.shape for crop in results['img']] == [(224, 224, 3)] * 2
 
 
@@ -105,7 +105,7 @@ def test_no_local_crops(photographs):
 def test_flip_probability(probability):
     np.random.seed(0)
     image = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None], 100, 0).repeat(3, 2)
-    crops = MultiCrop(400, 8, local_number=0, flip_probability=probability)(dict(img=image))['img']
+    crops = MultiCrop(400, 8, num_local_crops=0, flip_prob=probability)(dict(img=image))['img']
     flipped = np.mean([crop[0, 0, 0] > crop[0, -1, 0] for crop in crops])
     assert abs(flipped - probability) < 0.08
 
@@ -113,15 +113,15 @@ def test_flip_probability(probability):
 @pytest.mark.parametrize(
     ('values', 'message'),
     [
-        (dict(global_number=0), 'global_number must be at least 1, got 0'),
-        (dict(local_number=-1), 'local_number must be 0 or more'),
-        (dict(global_size=0), 'global_size must be positive, got 0'),
-        (dict(local_size=-96), 'local_size must be positive'),
-        (dict(global_scale=(0.0, 1.0)), r'global_scale must be \(low, high\)'),
-        (dict(local_scale=(0.3, 0.1)), r'local_scale must be \(low, high\)'),
-        (dict(global_scale=(0.5, 1.1)), 'global_scale must be'),
+        (dict(num_global_crops=0), 'num_global_crops must be at least 1, got 0'),
+        (dict(num_local_crops=-1), 'num_local_crops must be 0 or more'),
+        (dict(global_crop_size=0), 'global_crop_size must be positive, got 0'),
+        (dict(local_crop_size=-96), 'local_crop_size must be positive'),
+        (dict(global_crop_scale=(0.0, 1.0)), r'global_crop_scale must be \(low, high\)'),
+        (dict(local_crop_scale=(0.3, 0.1)), r'local_crop_scale must be \(low, high\)'),
+        (dict(global_crop_scale=(0.5, 1.1)), 'global_crop_scale must be'),
         (dict(ratio=(2, 1)), 'ratio must be'),
-        (dict(flip_probability=1.5), 'flip_probability must be 0 to 1'),
+        (dict(flip_prob=1.5), 'flip_prob must be 0 to 1'),
     ],
 )
 def test_bad_arguments(values, message):
@@ -131,7 +131,7 @@ def test_bad_arguments(values, message):
 
 def test_views_for_another_algorithm(photographs):
     """Packed by mmpretrain's transform, as its contrastive algorithms take them."""
-    results = MultiCrop(2, 64, local_number=0)(dict(img=photographs[0]))
+    results = MultiCrop(2, 64, num_local_crops=0)(dict(img=photographs[0]))
     views = PackInputs()(results)['inputs']
     assert [view.shape for view in views] == [(3, 64, 64)] * 2
     assert all(view.dtype == torch.uint8 for view in views)
@@ -139,7 +139,7 @@ def test_views_for_another_algorithm(photographs):
 
 def test_areas_follow_the_scale(photographs):
     np.random.seed(1)
-    areas = [math.prod(draw_crop_box(400, 400, (0.05, 0.25), RATIO)[2:]) for _ in range(3000)]
+    areas = [math.prod(sample_crop_box(400, 400, (0.05, 0.25), RATIO)[2:]) for _ in range(3000)]
     shares = np.array(areas) / 400**2
     assert 0.048 < shares.min() and shares.max() < 0.252
     assert abs(shares.mean() - 0.15) < 0.005

@@ -11,9 +11,9 @@ from ibot_mm.datasets.transforms import MultiCrop, PackMultiCrop
 PIPELINE = [
     dict(type='ibot_mm.SeedSample'),
     dict(type='ibot_mm.LoadImage'),
-    dict(type='ibot_mm.MultiCrop', local_number=3),
-    dict(type='ibot_mm.DrawAugmentation'),
-    dict(type='ibot_mm.DrawMasks'),
+    dict(type='ibot_mm.MultiCrop', num_local_crops=3),
+    dict(type='ibot_mm.PhotometricAugmentation'),
+    dict(type='ibot_mm.MaskGenerator'),
     dict(type='ibot_mm.PackMultiCrop'),
 ]
 
@@ -47,7 +47,7 @@ def test_data_samples(batch, image_files):
 
 
 def test_pixels_keep_their_place(photographs):
-    results = MultiCrop(2, 32, local_number=2, local_size=16)(dict(img=photographs[0]))
+    results = MultiCrop(2, 32, num_local_crops=2, local_crop_size=16)(dict(img=photographs[0]))
     inputs = PackMultiCrop()(results)['inputs']
     packed = [*inputs['global_crops'], *inputs['local_crops']]
     for crop, tensor in zip(results['img'], packed, strict=True):

@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 
 from ibot_mm.datasets import ImageFolder
 from ibot_mm.datasets.transforms import (
-    DrawAugmentation,
-    DrawMasks,
     LoadImage,
+    MaskGenerator,
     MultiCrop,
     PackMultiCrop,
+    PhotometricAugmentation,
     SeedSample,
     seed_sample,
 )
@@ -27,10 +27,10 @@ def images(paths, apply=False):
     """A data set with the whole pipeline, small crops."""
     steps = [
         LoadImage(),
-        MultiCrop(2, 32, local_number=2, local_size=16),
-        DrawAugmentation(apply=apply),
+        MultiCrop(2, 32, num_local_crops=2, local_crop_size=16),
+        PhotometricAugmentation(apply=apply),
     ]
-    pipeline = [SeedSample(), *steps, DrawMasks(8), PackMultiCrop()]
+    pipeline = [SeedSample(), *steps, MaskGenerator(8), PackMultiCrop()]
     return ImageFolder(os.path.dirname(paths[0]), indices=len(paths), pipeline=pipeline)
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from mmpretrain.datasets import PackInputs
 
-from ibot_mm.datasets.transforms import DrawMasks
+from ibot_mm.datasets.transforms import MaskGenerator
 
 
 def crops(*sizes, num_global_crops=2):
@@ -12,19 +12,19 @@ def crops(*sizes, num_global_crops=2):
 
 
 def test_masks_for_global_crops_only():
-    masks = DrawMasks()(crops(224, 224, 96, 96))['masks']
+    masks = MaskGenerator()(crops(224, 224, 96, 96))['masks']
     assert masks.shape == (2, 14, 14) and masks.dtype == bool
 
 
 @pytest.mark.parametrize(('patch_size', 'side'), [(8, 28), (14, 16), (32, 7)])
 def test_grid_follows_the_patch_size(patch_size, side):
-    assert DrawMasks(patch_size)(crops(224, 224))['masks'].shape == (2, side, side)
+    assert MaskGenerator(patch_size)(crops(224, 224))['masks'].shape == (2, side, side)
 
 
 @pytest.mark.parametrize('shape', ['block', 'random'])
 def test_half_of_the_views_are_masked_10_to_50_percent(shape):
     np.random.seed(0)
-    transform = DrawMasks(shape=shape)
+    transform = MaskGenerator(shape=shape)
     share = np.concatenate([transform(crops(224, 224))['masks'].mean((1, 2)) for _ in range(1000)])
     assert abs((share > 0).mean() - 0.5) < 0.04
     assert share.max() <= 0.5 and share[share > 0].min() > 0.05
@@ -34,14 +34,14 @@ def test_half_of_the_views_are_masked_10_to_50_percent(shape):
 
 def test_views_are_masked_independently():
     np.random.seed(0)
-    transform = DrawMasks()
+    transform = MaskGenerator()
     masked = np.array([transform(crops(64, 64))['masks'].any((1, 2)) for _ in range(2000)])
     assert abs(np.corrcoef(masked.T)[0, 1]) < 0.08
 
 
 def test_random_shape_with_the_published_ratio():
     np.random.seed(0)
-    transform = DrawMasks(ratio=[(0.0, 0.0), (0.7, 0.05)], shape='random')
+    transform = MaskGenerator(ratio=[(0.0, 0.0), (0.7, 0.05)], shape='random')
     share = np.concatenate([transform(crops(224, 224))['masks'].mean((1, 2)) for _ in range(200)])
     assert set(share[share < 0.6]) == {0.0}
     assert 0.64 <= share[share > 0].min() and share.max() <= 0.75
@@ -49,7 +49,7 @@ def test_random_shape_with_the_published_ratio():
 
 @pytest.mark.parametrize(('epoch', 'masked'), [(0, False), (49, False), (50, True), (51, True)])
 def test_start_epoch(epoch, masked):
-    transform = DrawMasks(ratio=[(0.5, 0.0)], start_epoch=50)
+    transform = MaskGenerator(ratio=[(0.5, 0.0)], start_epoch=50)
     masks = transform(dict(crops(224, 224), epoch=epoch))['masks']
     assert masks.shape == (2, 14, 14)
     assert masks.any() == masked
@@ -57,12 +57,12 @@ def test_start_epoch(epoch, masked):
 
 def test_start_epoch_needs_the_epoch():
     with pytest.raises(ValueError, match=r'start_epoch=5.*SeedSample'):
-        DrawMasks(start_epoch=5)(crops(224, 224))
+        MaskGenerator(start_epoch=5)(crops(224, 224))
 
 
 def test_single_image_for_another_algorithm():
-    """A mask for a plain image, as masked image modelling has it, through stock packing."""
-    results = DrawMasks(ratio=[(0.4, 0.0)])(dict(img=np.zeros((64, 64, 3), dtype=np.uint8)))
+    """A mask for a plain image, as masked image modeling has it, through stock packing."""
+    results = MaskGenerator(ratio=[(0.4, 0.0)])(dict(img=np.zeros((64, 64, 3), dtype=np.uint8)))
     packed = PackInputs(algorithm_keys=('masks',))(results)
     assert packed['inputs'].shape == (3, 64, 64)
     assert packed['data_samples'].masks.shape == (1, 4, 4)
@@ -70,7 +70,7 @@ def test_single_image_for_another_algorithm():
 
 def test_crop_that_is_not_a_multiple_of_the_patch():
     with pytest.raises(ValueError, match=r'225 x 225 pixels .* patches of 16'):
-        DrawMasks()(crops(225, 225))
+        MaskGenerator()(crops(225, 225))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_crop_that_is_not_a_multiple_of_the_patch():
 )
 def test_bad_ratio(ratio, message):
     with pytest.raises(ValueError, match=message):
-        DrawMasks(ratio=ratio)
+        MaskGenerator(ratio=ratio)
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_bad_ratio(ratio, message):
 )
 def test_bad_arguments(values, message):
     with pytest.raises(ValueError, match=message):
-        DrawMasks(**values)
+        MaskGenerator(**values)

@@ -5,14 +5,14 @@ from numbers import Real
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from ibot_mm.functional.masking import block_mask, draw_mask_ratio, random_mask
+from ibot_mm.functional.masking import block_mask, random_mask, sample_mask_ratio
 from ibot_mm.registry import TRANSFORMS
 
 SHAPES = dict(block=block_mask, random=random_mask)
 
 
 @TRANSFORMS.register_module()
-class DrawMasks(BaseTransform):
+class MaskGenerator(BaseTransform):
     """Draw a patch mask for every global crop.
 
     Required keys: ``img`` (one HWC image, or a list with the global crops first),
@@ -21,8 +21,8 @@ class DrawMasks(BaseTransform):
 
     Args:
         patch_size: Pixels per patch; for Swin its last stride, 32. Defaults to 16.
-        ratio: List of (mean, variance) pairs. Each view picks one, and its ratio is uniform in
-            mean ± variance. Defaults to [(0.0, 0.0), (0.3, 0.2)].
+        ratio: List of (mean, half_width) pairs. Each view picks one, and its ratio is uniform in
+            mean ± half_width. Defaults to [(0.0, 0.0), (0.3, 0.2)].
         shape: ``'block'`` for rectangles, ``'random'`` for single patches. Defaults to
             ``'block'``.
         start_epoch: Nothing is masked in the epochs before. Defaults to 0.
@@ -40,11 +40,11 @@ class DrawMasks(BaseTransform):
         start_epoch: int = 0,
     ) -> None:
         if shape not in SHAPES:
-            raise ValueError(f'DrawMasks: shape must be one of {list(SHAPES)}, got {shape!r}')
+            raise ValueError(f'MaskGenerator: shape must be one of {list(SHAPES)}, got {shape!r}')
         if patch_size < 1:
-            raise ValueError(f'DrawMasks: patch_size must be at least 1, got {patch_size}')
+            raise ValueError(f'MaskGenerator: patch_size must be at least 1, got {patch_size}')
         if start_epoch < 0:
-            raise ValueError(f'DrawMasks: start_epoch must be 0 or more, got {start_epoch}')
+            raise ValueError(f'MaskGenerator: start_epoch must be 0 or more, got {start_epoch}')
         self.patch_size, self.shape, self.start_epoch = patch_size, shape, start_epoch
         self.ratio = _checked_pairs(ratio)
 
@@ -71,12 +71,12 @@ class DrawMasks(BaseTransform):
         height, width = image.shape[:2]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
-                f'DrawMasks: a crop of {height} x {width} pixels is not a whole number of patches '
-                f'of {self.patch_size}; set MultiCrop(global_size=...) to a multiple of '
-                'DrawMasks(patch_size=...), which must be the patch size of the backbone'
+                f'MaskGenerator: a crop of {height} x {width} pixels is not a whole number of '
+                f'patches of {self.patch_size}; set MultiCrop(global_crop_size=...) to a multiple of '
+                'MaskGenerator(patch_size=...), which must be the patch size of the backbone'
             )
         rows, columns = height // self.patch_size, width // self.patch_size
-        count = draw_mask_ratio(self.ratio) * rows * columns if started else 0.0
+        count = sample_mask_ratio(self.ratio) * rows * columns if started else 0.0
         return SHAPES[self.shape](rows, columns, count)
 
     def _started(self, results: dict) -> bool:
@@ -84,7 +84,7 @@ class DrawMasks(BaseTransform):
             return True
         if 'epoch' not in results:
             raise ValueError(
-                f'DrawMasks(start_epoch={self.start_epoch}) needs results["epoch"]: put '
+                f'MaskGenerator(start_epoch={self.start_epoch}) needs results["epoch"]: put '
                 "dict(type='ibot_mm.SeedSample') first in the pipeline"
             )
         return results['epoch'] >= self.start_epoch
@@ -98,11 +98,11 @@ class DrawMasks(BaseTransform):
 
 def _checked_pairs(ratio: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     advice = (
-        'give a list of (mean, variance) pairs, as in ratio=[(0.0, 0.0), (0.3, 0.2)]; two lists, '
-        'one of means and one of variances, are not supported'
+        'give a list of (mean, half_width) pairs, as in ratio=[(0.0, 0.0), (0.3, 0.2)]; two lists, '
+        'one of means and one of half-widths, are not supported'
     )
     if not isinstance(ratio, Sequence) or isinstance(ratio, str) or not ratio:
-        raise ValueError(f'DrawMasks: ratio is {ratio!r}; {advice}')
+        raise ValueError(f'MaskGenerator: ratio is {ratio!r}; {advice}')
     pairs = []
     for pair in ratio:
         if not (
@@ -110,13 +110,13 @@ def _checked_pairs(ratio: Sequence[tuple[float, float]]) -> list[tuple[float, fl
             and len(pair) == 2
             and all(isinstance(number, Real) for number in pair)
         ):
-            raise ValueError(f'DrawMasks: ratio holds {pair!r}; {advice}')
-        mean, variance = pair
-        if not (0 <= variance <= mean and mean + variance <= 1):
+            raise ValueError(f'MaskGenerator: ratio holds {pair!r}; {advice}')
+        mean, half_width = pair
+        if not (0 <= half_width <= mean and mean + half_width <= 1):
             raise ValueError(
-                f'DrawMasks: the ratio pair (mean {mean}, variance {variance}) is out of range; '
-                'mean - variance and mean + variance must lie in 0 to 1, and variance must not be '
-                f'negative; {advice}'
+                f'MaskGenerator: the ratio pair (mean {mean}, half-width {half_width}) is out of '
+                'range; mean - half-width and mean + half-width must lie in 0 to 1, and the '
+                f'half-width must not be negative; {advice}'
             )
-        pairs.append((float(mean), float(variance)))
+        pairs.append((float(mean), float(half_width)))
     return pairs

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ibot_mm.models import MaskedSwinTransformer, MaskedVisionTransformer, ViTPyramid
-from ibot_mm.models.graph import export_graph, export_onnx
+from ibot_mm.models.graph_export import export_graph, export_onnx
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=96)
 FEATURES = {
@@ -102,6 +102,6 @@ def test_other_backbones_are_refused(other):
 
 
 def test_missing_packages_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr('ibot_mm.models.graph.find_spec', lambda name: None)
+    monkeypatch.setattr('ibot_mm.models.graph_export.find_spec', lambda name: None)
     with pytest.raises(ImportError, match='pip install onnx onnxscript'):
         export_onnx(build(), tmp_path / 'vit.onnx')

@@ -3,14 +3,14 @@
 # The start is a third through its own training, and 16 epochs are some 700 steps: so the rate is
 # higher and the momentum lower than where a finished network is to be kept. Features that tell
 # images apart need no low temperatures to begin with, as those of the demo's random start do.
-_base_ = ['ibot_demo.py', '../_base_/schedules/continuing.py']
+_base_ = ['ibot_vit_demo.py', '../_base_/schedules/continuing.py']
 
 model = dict(
     backbone=dict(
         init_cfg=dict(
             _delete_=True,
             type='ibot_mm.PretrainedViT',
-            checkpoint='work_dirs/ibot_demo/epoch_16.pth',
+            checkpoint='work_dirs/ibot_vit_demo/epoch_16.pth',
         )
     )
 )

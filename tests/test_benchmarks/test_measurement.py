@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import common
+from benchmarks import measurement
 
 
 def test_sides_take_turns():
@@ -17,16 +17,16 @@ def test_sides_take_turns():
 
         return run
 
-    measured = common.alternate(dict(a=side('a', [1, 5, 3]), b=side('b', [2, 4])), rounds=2)
+    measured = measurement.alternate(dict(a=side('a', [1, 5, 3]), b=side('b', [2, 4])), rounds=2)
     assert calls == ['a', 'b'] * 3  # the first turn warms up
     assert measured == dict(a=[3, 3], b=[3, 3])
 
 
 def test_report(tmp_path, capsys):
-    measured = {common.PUBLISHED: [8.0, 12.0, 10.0], common.OURS: [2.0, 2.0, 5.0]}
+    measured = {measurement.PUBLISHED: [8.0, 12.0, 10.0], measurement.OURS: [2.0, 2.0, 5.0]}
     path = tmp_path / 'figures.json'
-    result = common.report('A step', 's', measured, dict(images=3), path)
-    ours = result['figures'][common.OURS]
+    result = measurement.report('A step', 's', measured, dict(images=3), path)
+    ours = result['figures'][measurement.OURS]
     assert ours == dict(
         median=2.0, lowest=2.0, highest=5.0, ratio=4.0, ratio_lowest=2.0, ratio_highest=6.0
     )
@@ -37,8 +37,8 @@ def test_report(tmp_path, capsys):
 
 
 def test_report_without_the_published_side(capsys):
-    result = common.report('A step', 's', {common.OURS: [2.0]}, {})
-    assert result['figures'][common.OURS] == dict(median=2.0, lowest=2.0, highest=2.0)
+    result = measurement.report('A step', 's', {measurement.OURS: [2.0]}, {})
+    assert result['figures'][measurement.OURS] == dict(median=2.0, lowest=2.0, highest=2.0)
     assert 'times as fast' not in capsys.readouterr().out
 
 
@@ -48,6 +48,6 @@ def test_report_without_the_published_side(capsys):
 )
 def test_options(options, expected):
     parser = argparse.ArgumentParser()
-    common.add_arguments(parser)
+    measurement.add_arguments(parser)
     args = parser.parse_args(options)
     assert (args.reference, args.rounds) == expected

@@ -45,7 +45,7 @@ class Network:
         return not TEACHERS.isdisjoint(self.prefix.split('.'))
 
 
-def recognise(state_dict: Mapping[str, Tensor], network: str = 'teacher') -> Network:
+def recognize(state_dict: Mapping[str, Tensor], network: str = 'teacher') -> Network:
     """Find the ViT in a checkpoint.
 
     Args:
@@ -56,7 +56,7 @@ def recognise(state_dict: Mapping[str, Tensor], network: str = 'teacher') -> Net
             taken. Defaults to 'teacher'.
 
     Returns:
-        The network, its format recognised by its names.
+        The network, its format recognized by its names.
 
     Raises:
         CheckpointError: If there is no ViT, not the one wanted, or more than one.

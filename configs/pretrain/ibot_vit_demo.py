@@ -1,10 +1,10 @@
 # A small ViT on the bundled demo data, for two CPU cores and some eight minutes:
 #     python tools/dataset_converters/make_demo_data.py --out data/demo
-#     python tools/train.py configs/pretrain/ibot_demo.py
+#     python tools/train.py configs/pretrain/ibot_vit_demo.py
 #
 # The published recipe has hundreds of thousands of steps to leave the state in which every image
-# gets the same target; here are a few thousand. So teacher temperatures start low, centres move
-# fast, layers start at full variance, and crops are not recoloured (the data have no colour cue).
+# gets the same target; here are a few thousand. So teacher temperatures start low, centers move
+# fast, layers start at full variance, and crops are not recolored (the data have no color cue).
 _base_ = ['ibot_vits16.py']
 
 data_root = 'data/demo/imagenet/'
@@ -24,7 +24,7 @@ model = dict(
         num_prototypes=256,
         hidden_channels=256,
         bottleneck_channels=64,
-        fixed_gain=True,
+        norm_last_layer=True,
         init_cfg=wide,
     ),
     head=dict(num_prototypes=256, center_momentum=0.5, patch_center_momentum=0.5),
@@ -32,16 +32,14 @@ model = dict(
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[2].update(
-    global_size=32,
-    global_scale=(0.25, 0.5),
-    local_number=2,
-    local_size=24,
-    local_scale=(0.15, 0.25),
-    flip_probability=0.0,  # a mirrored 2 is no 2
+    global_crop_size=32,
+    global_crop_scale=(0.25, 0.5),
+    num_local_crops=2,
+    local_crop_size=24,
+    local_crop_scale=(0.15, 0.25),
+    flip_prob=0.0,  # a mirrored 2 is no 2
 )
-unchanged = dict(
-    jitter_probability=0.0, grey_probability=0.0, blur_probability=0.0, solarise_probability=0.0
-)
+unchanged = dict(jitter_prob=0.0, gray_prob=0.0, blur_prob=0.0, solarize_prob=0.0)
 train_pipeline[3].update(global_first=unchanged, global_rest=unchanged, local=unchanged)
 train_pipeline[4].update(patch_size=8)
 train_dataloader = dict(

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Colour operations on batches of RGB images, with the values of Pillow's 8-bit ones.
+"""Color operations on batches of RGB images, with the values of Pillow's 8-bit ones.
 
 Images are (N, 3, H, W) float32 that hold whole numbers 0 to 255, and so are the results: every
 operation ends with the clipping and truncation that 8-bit images force on Pillow. Factors are
@@ -24,11 +24,11 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Move every value away from, or towards, the mean grey level of its image.
+    """Move every value away from, or towards, the mean gray level of its image.
 
     Args:
         images: (N, 3, H, W), RGB, 0 to 255.
-        factor: (N,), 1 keeps the image, 0 gives one flat grey.
+        factor: (N,), 1 keeps the image, 0 gives one flat gray.
 
     Returns:
         (N, 3, H, W).
@@ -41,27 +41,27 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Move every value away from, or towards, the grey level of its pixel.
+    """Move every value away from, or towards, the gray level of its pixel.
 
     Args:
         images: (N, 3, H, W), RGB, 0 to 255.
-        factor: (N,), 1 keeps the image, 0 gives the grey image.
+        factor: (N,), 1 keeps the image, 0 gives the gray image.
 
     Returns:
         (N, 3, H, W).
     """
-    return _truncate(torch.lerp(grey_level(images), images, _per_image(factor, images)))
+    return _truncate(torch.lerp(gray_level(images), images, _per_image(factor, images)))
 
 
 def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
     """Turn the hue, by way of an HSV image of 8 bits a channel.
 
-    The quantisation is part of the function: one of the 255 steps of hue moves a channel by up to
+    The quantization is part of the function: one of the 255 steps of hue moves a channel by up to
     six levels. It is reached without branches, which neither CPU nor GPU like.
 
     Args:
         images: (N, 3, H, W), RGB, 0 to 255.
-        factor: (N,), in turns of the colour circle, -0.5 to 0.5.
+        factor: (N,), in turns of the color circle, -0.5 to 0.5.
 
     Returns:
         (N, 3, H, W).
@@ -75,24 +75,24 @@ def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
     output = torch.empty_like(images)
     # How much of the spread a channel lacks changes linearly in a sixth of the circle on either
     # side: of where red is least, 3 sixths; of where green and blue are most, 2 and 4 sixths.
-    for channel, centre, sign, offset in ((0, 3, -1, 2), (1, 2, 1, -1), (2, 4, 1, -1)):
-        share = (sixth - centre).abs_().mul_(sign).add_(offset).clamp_(0, 1)
+    for channel, center, sign, offset in ((0, 3, -1, 2), (1, 2, 1, -1), (2, 4, 1, -1)):
+        share = (sixth - center).abs_().mul_(sign).add_(offset).clamp_(0, 1)
         missing = share.mul_(spread).round_()
         torch.sub(value, missing, out=output[:, channel : channel + 1])
     return output
 
 
-def grey_level(images: Tensor) -> Tensor:
+def gray_level(images: Tensor) -> Tensor:
     """ITU-R 601 luma in Pillow's 16-bit fixed point, (N, 3, H, W) to (N, 1, H, W)."""
     return _luma(images).add_(32768).div_(65536).floor_()
 
 
-def to_grey(images: Tensor) -> Tensor:
-    """The grey level in all three channels, (N, 3, H, W) to (N, 3, H, W)."""
-    return grey_level(images).expand_as(images)
+def to_gray(images: Tensor) -> Tensor:
+    """The gray level in all three channels, (N, 3, H, W) to (N, 3, H, W)."""
+    return gray_level(images).expand_as(images)
 
 
-def solarise(images: Tensor) -> Tensor:
+def solarize(images: Tensor) -> Tensor:
     """Invert the values from 128 up, (N, 3, H, W) to (N, 3, H, W)."""
     return torch.minimum(images, 255 - images)
 
@@ -113,7 +113,7 @@ def _to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # the smallest, the hue is 5 (green), 3 (red) or 1 (blue) plus the difference of the others,
     # in sixths of the circle; from red towards blue it is negative, and wrapped below.
     # Pillow truncates a float32, so the order of rounding counts: this one gives its hue for
-    # every colour.
+    # every color.
     from_red, from_green, from_blue = ((value - images) / chroma.clamp(min=1)).split(1, dim=1)
     hue = (from_blue - from_red).add_(from_red.ceil().mul_(6).sub_(1))
     hue = hue.lerp_((from_green - from_blue).add_(3), from_red.floor())

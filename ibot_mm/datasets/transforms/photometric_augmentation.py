@@ -12,14 +12,14 @@ from ibot_mm.functional.augmentation import (
     LOCAL,
     AugmentationPolicy,
     augment_images,
-    draw_parameters,
+    sample_parameters,
 )
 from ibot_mm.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class DrawAugmentation(BaseTransform):
-    """Draw colour jitter, grey, blur and solarisation for every crop.
+class PhotometricAugmentation(BaseTransform):
+    """Draw color jitter, gray, blur and solarization for every crop.
 
     By default only the parameters are drawn, and the data preprocessor applies them to the whole
     batch on its device: best where that is an accelerator. With ``apply=True`` they are applied
@@ -57,7 +57,7 @@ class DrawAugmentation(BaseTransform):
         named = (global_first, global_rest, local)
         if views is not None and any(changes is not None for changes in named):
             raise ValueError(
-                'DrawAugmentation takes either views or global_first, global_rest and local'
+                'PhotometricAugmentation takes either views or global_first, global_rest and local'
             )
         if views is not None:
             policies = [AugmentationPolicy(**view) for view in views]
@@ -82,7 +82,7 @@ class DrawAugmentation(BaseTransform):
         single = not isinstance(results['img'], list)
         crops = [results['img']] if single else results['img']
         num_global_crops = results.get('num_global_crops', len(crops))
-        parameters = draw_parameters(self._rows_of(num_global_crops, len(crops)))
+        parameters = sample_parameters(self._rows_of(num_global_crops, len(crops)))
         if self.apply:
             crops = _augment(crops, parameters)
             results['img'] = crops[0] if single else crops
@@ -96,8 +96,8 @@ class DrawAugmentation(BaseTransform):
             return np.repeat(self._rows, repeats, axis=0)
         if num_crops != len(self._rows):
             raise ValueError(
-                f'DrawAugmentation has {len(self._rows)} views, but there are {num_crops} crops: '
-                'give one dict for each crop, global ones first'
+                f'PhotometricAugmentation has {len(self._rows)} views, but there are {num_crops} '
+                'crops: give one dict for each crop, global ones first'
             )
         return self._rows
 

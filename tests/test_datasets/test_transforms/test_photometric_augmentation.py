@@ -6,58 +6,58 @@ from mmpretrain.datasets import PackInputs
 from PIL import Image
 from torchvision.transforms import functional as pillow
 
-from ibot_mm.datasets.transforms import DrawAugmentation, MultiCrop
+from ibot_mm.datasets.transforms import MultiCrop, PhotometricAugmentation
 from ibot_mm.functional.augmentation import (
     BLUR_RADIUS,
     BRIGHTNESS,
-    GREY,
+    GRAY,
     NUM_PARAMETERS,
-    SOLARISE,
+    SOLARIZE,
     apply_augmentation,
 )
 
-NOTHING = dict(jitter_probability=0.0, grey_probability=0.0, blur_probability=0.0)
+NOTHING = dict(jitter_prob=0.0, gray_prob=0.0, blur_prob=0.0)
 
 
 def cropped(photographs, *numbers):
-    return MultiCrop(numbers[0], 32, local_number=numbers[1], local_size=16)(
+    return MultiCrop(numbers[0], 32, num_local_crops=numbers[1], local_crop_size=16)(
         dict(img=photographs[0])
     )
 
 
 def test_one_row_for_each_crop(photographs):
-    parameters = DrawAugmentation()(cropped(photographs, 2, 5))['augmentation']
+    parameters = PhotometricAugmentation()(cropped(photographs, 2, 5))['augmentation']
     assert parameters.shape == (7, NUM_PARAMETERS) and parameters.dtype == np.float32
 
 
 def test_published_policies_of_the_views(photographs):
     np.random.seed(0)
-    transform = DrawAugmentation()
+    transform = PhotometricAugmentation()
     results = cropped(photographs, 3, 2)
     drawn = np.stack([transform(dict(results))['augmentation'] for _ in range(1500)])
-    blurred, solarised = (drawn[..., BLUR_RADIUS] > 0).mean(0), drawn[..., SOLARISE].mean(0)
+    blurred, solarized = (drawn[..., BLUR_RADIUS] > 0).mean(0), drawn[..., SOLARIZE].mean(0)
     assert np.abs(blurred - [1.0, 0.1, 0.1, 0.5, 0.5]).max() < 0.05
-    assert np.abs(solarised - [0.0, 0.2, 0.2, 0.0, 0.0]).max() < 0.05
+    assert np.abs(solarized - [0.0, 0.2, 0.2, 0.0, 0.0]).max() < 0.05
 
 
 def test_changes_of_a_policy(photographs):
-    transform = DrawAugmentation(local=dict(grey_probability=1.0), global_first=NOTHING)
+    transform = PhotometricAugmentation(local=dict(gray_prob=1.0), global_first=NOTHING)
     drawn = transform(cropped(photographs, 2, 3))['augmentation']
-    assert (drawn[2:, GREY] == 1).all()
-    assert drawn[0, GREY] == 0 and drawn[0, BLUR_RADIUS] == 0
+    assert (drawn[2:, GRAY] == 1).all()
+    assert drawn[0, GRAY] == 0 and drawn[0, BLUR_RADIUS] == 0
 
 
 def test_views(photographs):
-    transform = DrawAugmentation(views=[NOTHING, dict(NOTHING, grey_probability=1.0)])
+    transform = PhotometricAugmentation(views=[NOTHING, dict(NOTHING, gray_prob=1.0)])
     drawn = transform(cropped(photographs, 2, 0))['augmentation']
-    assert drawn[:, GREY].tolist() == [0, 1]
+    assert drawn[:, GRAY].tolist() == [0, 1]
     with pytest.raises(ValueError, match='2 views, but there are 3 crops'):
         transform(cropped(photographs, 2, 1))
 
 
 def test_crops_of_a_foreign_transform_are_global(photographs):
     """Without ``num_global_crops``, as after mmpretrain's ``MultiView``."""
-    drawn = DrawAugmentation()(dict(img=[photographs[0], photographs[1]]))['augmentation']
+    drawn = PhotometricAugmentation()(dict(img=[photographs[0], photographs[1]]))['augmentation']
     assert drawn.shape == (2, NUM_PARAMETERS)
     assert drawn[0, BLUR_RADIUS] > 0
 
@@ -66,9 +66,9 @@ def test_apply_equals_the_preprocessor(photographs):
     """Applied in the worker, crops have the values that the parameters give later."""
     results = cropped(photographs, 2, 4)
     np.random.seed(5)
-    parameters = DrawAugmentation()(dict(results))['augmentation']
+    parameters = PhotometricAugmentation()(dict(results))['augmentation']
     np.random.seed(5)
-    applied = DrawAugmentation(apply=True)(dict(results))
+    applied = PhotometricAugmentation(apply=True)(dict(results))
     assert 'augmentation' not in applied
     for before, after, drawn in zip(results['img'], applied['img'], parameters):
         rgb = torch.from_numpy(before[..., ::-1].copy()).permute(2, 0, 1)[None].contiguous()
@@ -78,13 +78,15 @@ def test_apply_equals_the_preprocessor(photographs):
 
 
 def test_apply_to_a_single_image(photographs):
-    """As a colour jitter in somebody else's pipeline; mm's images are BGR."""
+    """As a color jitter in somebody else's pipeline; mm's images are BGR."""
     np.random.seed(0)
     image = np.ascontiguousarray(photographs[0][..., ::-1])
-    settings = dict(NOTHING, jitter_probability=1.0, contrast=0.0, saturation=0.0, hue=0.0)
-    results = DrawAugmentation(global_first=settings, apply=True)(dict(img=image))
+    settings = dict(NOTHING, jitter_prob=1.0, contrast=0.0, saturation=0.0, hue=0.0)
+    results = PhotometricAugmentation(global_first=settings, apply=True)(dict(img=image))
     np.random.seed(0)
-    factor = DrawAugmentation(global_first=settings)(dict(img=image))['augmentation'][0, BRIGHTNESS]
+    factor = PhotometricAugmentation(global_first=settings)(dict(img=image))['augmentation'][
+        0, BRIGHTNESS
+    ]
     reference = pillow.adjust_brightness(Image.fromarray(photographs[0]), float(factor))
     difference = results['img'][..., ::-1].astype(int) - np.asarray(reference)
     assert factor != 1 and np.abs(difference).max() <= 1
@@ -92,11 +94,11 @@ def test_apply_to_a_single_image(photographs):
 
 
 def test_apply_knows_bgr(photographs):
-    """Pure blue, in BGR order, has the grey level of blue."""
+    """Pure blue, in BGR order, has the gray level of blue."""
     image = np.zeros((4, 4, 3), dtype=np.uint8)
     image[..., 0] = 255
-    grey = DrawAugmentation(global_first=dict(NOTHING, grey_probability=1.0), apply=True)
-    assert (grey(dict(img=image))['img'] == 29).all()
+    gray = PhotometricAugmentation(global_first=dict(NOTHING, gray_prob=1.0), apply=True)
+    assert (gray(dict(img=image))['img'] == 29).all()
 
 
 @pytest.mark.parametrize(
@@ -109,4 +111,4 @@ def test_apply_knows_bgr(photographs):
 )
 def test_bad_arguments(values, error, message):
     with pytest.raises(error, match=message):
-        DrawAugmentation(**values)
+        PhotometricAugmentation(**values)

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from ibot_mm.functional.selection import masked_patches, select_tokens, token_rows
+from ibot_mm.functional.token_selection import masked_patches, select_tokens, token_rows
 
 
 def test_masked_patches_are_numbered_view_by_view():

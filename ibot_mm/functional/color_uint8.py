@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""The operations of :mod:`.colour` on one 8-bit image, for the CPU: the same values, faster.
+"""The operations of :mod:`.color` on one 8-bit image, for the CPU: the same values, faster.
 
 Images are uint8 (3, H, W), RGB, contiguous. Operations change their image. 8-bit arithmetic and
 small tables replace floats where they can, since memory is what takes the time.
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 # Turns rounding to nearest into rounding down; all terms are multiples of 2**-14 (see
-# `draw_parameters`), so that float32 is exact.
+# `sample_parameters`), so that float32 is exact.
 ROUND_DOWN = 2**-15 - 0.5
 LUMA = (19595, 38470, 7471)  # in 1/65536
 
@@ -27,11 +27,11 @@ def adjust_brightness(image: np.ndarray, factor: float) -> None:
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> None:
-    """Move every value away from, or towards, the mean grey level of the image.
+    """Move every value away from, or towards, the mean gray level of the image.
 
     Args:
         image: uint8 (3, H, W), RGB.
-        factor: 1 keeps the image, 0 gives one flat grey.
+        factor: 1 keeps the image, 0 gives one flat gray.
     """
     total = sum(int(cv2.sumElems(plane)[0]) * weight for plane, weight in zip(image, LUMA))
     size = image[0].size
@@ -40,23 +40,23 @@ def adjust_contrast(image: np.ndarray, factor: float) -> None:
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> None:
-    """Move every value away from, or towards, the grey level of its pixel.
+    """Move every value away from, or towards, the gray level of its pixel.
 
     Args:
         image: uint8 (3, H, W), RGB.
-        factor: 1 keeps the image, 0 gives the grey image.
+        factor: 1 keeps the image, 0 gives the gray image.
     """
-    grey = grey_level(image)
+    gray = gray_level(image)
     for plane in image:
-        cv2.addWeighted(plane, factor, grey, 1 - factor, ROUND_DOWN, dst=plane)
+        cv2.addWeighted(plane, factor, gray, 1 - factor, ROUND_DOWN, dst=plane)
 
 
 def adjust_hue(image: np.ndarray, factor: float) -> None:
-    """Turn the hue, in 8 bits as :func:`.colour.adjust_hue` does.
+    """Turn the hue, in 8 bits as :func:`.color.adjust_hue` does.
 
     Args:
         image: uint8 (3, H, W), RGB.
-        factor: In turns of the colour circle, -0.5 to 0.5.
+        factor: In turns of the color circle, -0.5 to 0.5.
     """
     red, green, blue = image
     larger, smaller = cv2.max(red, green), cv2.min(red, green)
@@ -76,7 +76,7 @@ def adjust_hue(image: np.ndarray, factor: float) -> None:
         np.subtract(value, missing, out=plane)
 
 
-def grey_level(image: np.ndarray) -> np.ndarray:
+def gray_level(image: np.ndarray) -> np.ndarray:
     """ITU-R 601 luma in Pillow's 16-bit fixed point, (3, H, W) to (H, W), uint8."""
     red, green, blue = image
     weights = [weight / 65536 for weight in LUMA]
@@ -85,17 +85,17 @@ def grey_level(image: np.ndarray) -> np.ndarray:
     return level.astype(np.uint8)
 
 
-def to_grey(image: np.ndarray) -> None:
-    """Put the grey level into all three channels."""
-    image[:] = grey_level(image)
+def to_gray(image: np.ndarray) -> None:
+    """Put the gray level into all three channels."""
+    image[:] = gray_level(image)
 
 
-def solarise(image: np.ndarray) -> None:
+def solarize(image: np.ndarray) -> None:
     """Invert the values from 128 up."""
     np.minimum(image, ~image, out=image)
 
 
-def normalise(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+def normalize(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """Subtract a mean and divide by a deviation.
 
     Args:
@@ -108,8 +108,8 @@ def normalise(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarr
     """
     tables = (np.arange(256, dtype=np.float32) - mean[:, None]) / std[:, None]
     output = np.empty(images.shape, dtype=np.float32)
-    for image, normalised in zip(images, output):
-        for plane, table, target in zip(image, tables, normalised):
+    for image, normalized in zip(images, output):
+        for plane, table, target in zip(image, tables, normalized):
             cv2.LUT(plane, table, dst=target)
     return output
 

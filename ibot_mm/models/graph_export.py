@@ -21,7 +21,7 @@ def export_graph(backbone: Any) -> ExportedProgram:
         backbone: :class:`ibot_mm.MaskedVisionTransformer` on the CPU; it is put in evaluation mode.
 
     Returns:
-        A program that takes images (B, 3, H, W), of two patches or more on each side, normalised
+        A program that takes images (B, 3, H, W), of two patches or more on each side, normalized
         as in training, and gives a tuple of tokens (B, 1 + H/p * W/p, D), as the backbone does.
         ``torch.export.save`` stores it.
 
@@ -52,7 +52,7 @@ def export_graph(backbone: Any) -> ExportedProgram:
 def export_onnx(backbone: Any, path: str | Path) -> None:
     """Write a ViT as ONNX, for images of any number and size.
 
-    The input is ``images``, float32 (B, 3, H, W), normalised as in training; the output
+    The input is ``images``, float32 (B, 3, H, W), normalized as in training; the output
     ``tokens``, (B, 1 + H/p * W/p, D), [CLS] first. Where the backbone gives several layers, the
     outputs are ``tokens_<layer>``.
 

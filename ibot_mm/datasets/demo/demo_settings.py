@@ -10,7 +10,7 @@ SPLITS = ('train', 'val')
 class DemoSettings:
     """Parameters of the demo data.
 
-    Ranges are (lowest, highest) and drawn uniformly; grey values are of 255. None of the draws
+    Ranges are (lowest, highest) and drawn uniformly; gray values are of 255. None of the draws
     depends on the label.
 
     Args:
@@ -39,16 +39,16 @@ class DemoSettings:
             classification image, so that two crops of it share the digit and not the background;
             with a single one, self-supervised training learns to tell backgrounds apart instead.
             A scene has one photograph.
-        background_grey: Mean grey value of a piece.
-        background_tint: Standard deviation of the colour cast that is added to the mean.
-        background_contrast: Standard deviation of the grey values of a piece.
-        scene_grey: Mean grey value of a scene's photograph: it is darker than the notes.
-        scene_contrast: Standard deviation of its grey values.
+        background_gray: Mean gray value of a piece.
+        background_tint: Standard deviation of the color cast that is added to the mean.
+        background_contrast: Standard deviation of the gray values of a piece.
+        scene_gray: Mean gray value of a scene's photograph: it is darker than the notes.
+        scene_contrast: Standard deviation of its gray values.
         stroke_contrast: By how much a digit is lighter than the background behind it, drawn for
             each digit.
-        stroke_colour: Standard deviation of the colour of a digit around its grey value.
-        hole_probability: Chance that a note is punched. The hole is not part of it.
-        crowd_probability: Chance that a crowd takes the place of a note: several notes of one class
+        stroke_color: Standard deviation of the color of a digit around its gray value.
+        hole_prob: Chance that a note is punched. The hole is not part of it.
+        crowd_prob: Chance that a crowd takes the place of a note: several notes of one class
             over each other, annotated as one region (``iscrowd=1`` of COCO).
         jpeg_quality: Quality of the JPEG files.
 
@@ -70,15 +70,15 @@ class DemoSettings:
     rotation: tuple[float, float] = (-12, 12)
     shear: tuple[float, float] = (-0.1, 0.1)
     background_pieces: int = 14
-    background_grey: tuple[float, float] = (95, 105)
+    background_gray: tuple[float, float] = (95, 105)
     background_tint: float = 2
     background_contrast: tuple[float, float] = (3, 5)
-    scene_grey: tuple[float, float] = (60, 85)
+    scene_gray: tuple[float, float] = (60, 85)
     scene_contrast: tuple[float, float] = (4, 10)
     stroke_contrast: tuple[float, float] = (95, 105)
-    stroke_colour: float = 3
-    hole_probability: float = 0.2
-    crowd_probability: float = 0.04
+    stroke_color: float = 3
+    hole_prob: float = 0.2
+    crowd_prob: float = 0.04
     jpeg_quality: int = 95
 
     def __post_init__(self) -> None:

@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
 def alternate(
     sides: dict[str, Callable[[], Sequence[float]]], rounds: int
 ) -> dict[str, list[float]]:
-    """Measure in turns, A B A B ..., so that a busy neighbour slows all sides alike.
+    """Measure in turns, A B A B ..., so that a busy neighbor slows all sides alike.
 
     Args:
         sides: Each works and returns its measurements, of which the median counts.
