@@ -105,8 +105,8 @@ class Step:
 
 def step_of(cfg: Config) -> Step:
     """The step that a pre-training config describes."""
-    transforms = {t.type.split('.')[-1]: t for t in cfg.train_dataloader.dataset.pipeline}
-    crops, masks = transforms['MultiCrop'], transforms['MaskGenerator']
+    transforms = cfg.train_dataloader.dataset.pipeline
+    crops, masks = transforms.crops, transforms.masks
     return Step(
         cfg.model,
         global_crop_size=crops.global_crop_size,

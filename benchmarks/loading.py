@@ -74,9 +74,7 @@ def write_photographs(folder: Path, number: int) -> None:
 def our_dataset(images: Path, **augmentation: Any) -> Any:
     """The data set of the pre-training configs."""
     pipeline = Config.fromfile(CONFIGS / 'datasets/imagenet.py').train_pipeline
-    for step in pipeline:
-        if step.type == 'ibot_mm.PhotometricAugmentation':
-            step.update(augmentation)
+    pipeline.augment.update(augmentation)
     return DATASETS.build(
         dict(type='ibot_mm.ImageFolder', data_root=str(images), pipeline=pipeline)
     )

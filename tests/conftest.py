@@ -43,20 +43,17 @@ def tiny_config(image_folder: Path, tmp_path: Path) -> Config:
         in_channels=16, num_prototypes=24, hidden_channels=16, bottleneck_channels=8
     )
     cfg.model.head.num_prototypes = 24
-    crops, masks = (
-        cfg.train_dataloader.dataset.pipeline[2],
-        cfg.train_dataloader.dataset.pipeline[4],
-    )
-    crops.update(global_crop_size=16, local_crop_size=8, num_local_crops=2)
-    masks.patch_size = 4
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    pipeline.crops.update(global_crop_size=16, local_crop_size=8, num_local_crops=2)
+    pipeline.masks.patch_size = 4
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     cfg.train_dataloader.dataset.data_root = str(image_folder)
     cfg.val_dataloader.update(batch_size=4, num_workers=0)
     for split in ('bank', 'query'):
         dataset = cfg.val_dataloader.dataset[split]
         dataset.data_root = str(image_folder)
-        dataset.pipeline[1].scale = 16
-        dataset.pipeline[2].crop_size = 16
+        dataset.pipeline.resize.scale = 16
+        dataset.pipeline.crop.crop_size = 16
     cfg.val_evaluator.ks = (1, 5)
     cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
     cfg.train_cfg.update(max_epochs=3, val_interval=3)

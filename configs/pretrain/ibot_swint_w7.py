@@ -6,10 +6,7 @@ _base_ = [
     '../_base_/schedules/ibot.py',
 ]
 
-model = dict(neck=dict(norm_last_layer=False))
-train_pipeline = _base_.train_pipeline
-train_pipeline[4].update(patch_size=32, start_epoch=50)
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=dict(masks=dict(patch_size=32, start_epoch=50))))
 
 train_cfg = dict(max_epochs=300)
 default_hooks = dict(temperature=dict(patch_start_epoch=50))

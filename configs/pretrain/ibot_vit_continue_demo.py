@@ -16,8 +16,8 @@ model = dict(
 )
 optim_wrapper = _base_.continuing.optim_wrapper
 optim_wrapper.optimizer.lr = 2e-3
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(_base_.continuing.learning_rate)
+learning_rate_schedule = dict(_base_.learning_rate_schedule, **_base_.continuing.learning_rate)
+param_scheduler = [learning_rate_schedule, _base_.weight_decay_schedule]
 train_cfg = dict(max_epochs=16, val_interval=4)
 default_hooks = _base_.continuing.default_hooks
 default_hooks.patch_embedding.epochs = 2

@@ -30,26 +30,29 @@ model = dict(
     head=dict(num_prototypes=256, center_momentum=0.5, patch_center_momentum=0.5),
 )
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[2].update(
-    global_crop_size=32,
-    global_crop_scale=(0.25, 0.5),
-    num_local_crops=2,
-    local_crop_size=24,
-    local_crop_scale=(0.15, 0.25),
-    flip_prob=0.0,  # a mirrored 2 is no 2
-)
 unchanged = dict(jitter_prob=0.0, gray_prob=0.0, blur_prob=0.0, solarize_prob=0.0)
-train_pipeline[3].update(global_first=unchanged, global_rest=unchanged, local=unchanged)
-train_pipeline[4].update(patch_size=8)
 train_dataloader = dict(
     batch_size=64,
     num_workers=1,
     pin_memory=False,
-    dataset=dict(data_root=data_root, pipeline=train_pipeline),
+    dataset=dict(
+        data_root=data_root,
+        pipeline=dict(
+            crops=dict(
+                global_crop_size=32,
+                global_crop_scale=(0.25, 0.5),
+                num_local_crops=2,
+                local_crop_size=24,
+                local_crop_scale=(0.15, 0.25),
+                flip_prob=0.0,  # a mirrored 2 is not a 2
+            ),
+            augment=dict(global_first=unchanged, global_rest=unchanged, local=unchanged),
+            masks=dict(patch_size=8),
+        ),
+    ),
 )
 
-knn_pipeline = [dict(type='mmpretrain.LoadImageFromFile'), dict(type='mmpretrain.PackInputs')]
+knn_pipeline = dict(resize=None, crop=None)
 val_dataloader = dict(
     batch_size=100,
     num_workers=0,
@@ -69,9 +72,9 @@ optim_wrapper = dict(
     optimizer=dict(lr=1e-3),
     clip_grad=dict(max_norm=0.3),
 )
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].warmup = 6
-param_scheduler[1].final_ratio = 2.5
+learning_rate_schedule = dict(_base_.learning_rate_schedule, warmup=6)
+weight_decay_schedule = dict(_base_.weight_decay_schedule, final_ratio=2.5)
+param_scheduler = [learning_rate_schedule, weight_decay_schedule]
 train_cfg = dict(max_epochs=48, val_interval=6)
 default_hooks = dict(
     temperature=dict(temperature=(0.01, 0.02), patch_temperature=(0.02, 0.03), warmup_epochs=20),

@@ -9,7 +9,6 @@ model = dict(
         init_cfg=dict(checkpoint='dinov2_vitb14_pretrain.pth'),
     )
 )
-train_pipeline = _base_.train_pipeline
-train_pipeline[2].update(local_crop_size=98)
-train_pipeline[4].update(patch_size=14)
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    dataset=dict(pipeline=dict(crops=dict(local_crop_size=98), masks=dict(patch_size=14)))
+)

@@ -6,12 +6,14 @@ model = dict(
     backbone=dict(arch='base'),
     neck=dict(in_channels=768, norm_last_layer=True),
 )
-train_pipeline = _base_.train_pipeline
-train_pipeline[2].update(global_crop_scale=(0.32, 1.0), local_crop_scale=(0.05, 0.32))
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=dict(crops=dict(global_crop_scale=(0.32, 1.0), local_crop_scale=(0.05, 0.32)))
+    )
+)
 
 optim_wrapper = dict(optimizer=dict(lr=7.5e-4 * 1024 / 256), clip_grad=dict(max_norm=0.3))
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].final = 2e-6
+learning_rate_schedule = dict(_base_.learning_rate_schedule, final=2e-6)
+param_scheduler = [learning_rate_schedule, _base_.weight_decay_schedule]
 train_cfg = dict(max_epochs=400)
 default_hooks = dict(temperature=dict(warmup_epochs=50), prototypes=dict(epochs=3))

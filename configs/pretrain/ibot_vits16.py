@@ -4,8 +4,3 @@ _base_ = [
     '../_base_/datasets/imagenet.py',
     '../_base_/schedules/ibot.py',
 ]
-
-model = dict(
-    backbone=dict(arch='small'),
-    neck=dict(in_channels=384, norm_last_layer=False),
-)

@@ -9,7 +9,7 @@ model = dict(
 train_dataloader = dict(batch_size=64)
 auto_scale_lr = dict(base_batch_size=256)
 optim_wrapper = _base_.continuing.optim_wrapper
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(_base_.continuing.learning_rate)
+learning_rate_schedule = dict(_base_.learning_rate_schedule, **_base_.continuing.learning_rate)
+param_scheduler = [learning_rate_schedule, _base_.weight_decay_schedule]
 train_cfg = _base_.continuing.train_cfg
 default_hooks = _base_.continuing.default_hooks

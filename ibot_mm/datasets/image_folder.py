@@ -1,10 +1,13 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.fileio import LocalBackend, get_file_backend, isdir, isfile, list_from_file
 from mmpretrain.datasets import CustomDataset
 
 from ibot_mm.registry import DATASETS
+
+from .named_steps import list_steps
 
 ADVICE = """
 ImageNet: unpack ILSVRC2012_img_train.tar and the archives in it so that the images lie at
@@ -27,6 +30,8 @@ class ImageFolder(CustomDataset):
             below ``data_prefix`` without it. Defaults to ''.
         with_label: Read labels, from ``ann_file`` or from the names of the class folders.
             Defaults to False: pre-training needs none.
+        pipeline (dict | list): Transforms, as a dict of named steps, which a config that inherits
+            can change by name (see :func:`list_steps`), or as a list. Defaults to none.
         **kwargs: As in ``CustomDataset``.
 
     Raises:
@@ -41,6 +46,7 @@ class ImageFolder(CustomDataset):
         data_prefix: str | dict = '',
         ann_file: str = '',
         with_label: bool = False,
+        pipeline: Mapping[str, Any] | Sequence[Any] = (),
         **kwargs: Any,
     ) -> None:
         if not (data_root or data_prefix or ann_file):
@@ -50,6 +56,7 @@ class ImageFolder(CustomDataset):
             data_prefix=data_prefix,
             ann_file=ann_file,
             with_label=with_label,
+            pipeline=list_steps(pipeline),
             **kwargs,
         )
 

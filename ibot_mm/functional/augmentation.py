@@ -84,7 +84,7 @@ class AugmentationPolicy:
         for name in ('brightness', 'contrast', 'saturation', 'hue'):
             self._check(name, 0.5 if name == 'hue' else 1.0)
         for name in ('jitter', 'gray', 'blur', 'solarize'):
-            self._check(f'{name}_probability', 1.0)
+            self._check(f'{name}_prob', 1.0)
         low, high = self.blur_radius
         if not 0 <= low <= high:
             raise ValueError(f'blur_radius must be (low, high), 0 <= low <= high; got {low, high}')

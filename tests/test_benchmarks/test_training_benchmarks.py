@@ -157,8 +157,9 @@ def test_documented_options_exist():
     assert len(options) >= 9
     cfg = Config.fromfile(cost.CONFIGS / 'ibot_vits16.py')
     cfg.merge_from_dict({name: DictAction._parse_int_float_bool(value) for name, value in options})
-    assert cfg.train_dataloader.dataset.pipeline[3].pop('type') == 'ibot_mm.PhotometricAugmentation'
-    PhotometricAugmentation(**cfg.train_dataloader.dataset.pipeline[3])
+    augment = cfg.train_dataloader.dataset.pipeline.augment
+    assert augment.pop('type') == 'ibot_mm.PhotometricAugmentation'
+    PhotometricAugmentation(**augment)
     assert cfg.model.backbone.checkpoint_activations
     cfg.model.backbone.arch, cfg.model.neck.in_channels = 'tiny', 192
     model = MODELS.build(cfg.model)

@@ -97,7 +97,7 @@ def test_parts_rest_in_the_first_epochs(tiny_config, train, frozen_epochs, key, 
 def test_temperatures_warm_up_and_patches_wait_for_the_masks(tiny_config, train):
     tiny_config.train_cfg.max_epochs = 5
     tiny_config.default_hooks.temperature.patch_start_epoch = 2
-    tiny_config.train_dataloader.dataset.pipeline[4].start_epoch = 2
+    tiny_config.train_dataloader.dataset.pipeline.masks.start_epoch = 2
     probe = Probe(
         lambda runner, outputs: (
             runner.epoch,
@@ -155,7 +155,7 @@ def test_the_number_of_workers_does_not_matter(tiny_config, train):
         {'optim_wrapper.dtype': 'bfloat16'},
         {'model.backbone.checkpoint_activations': True},
         {'model.neck.norm_cfg': dict(type='SyncBN')},
-        {'train_dataloader.dataset.pipeline.2.num_local_crops': 0},
+        {'train_dataloader.dataset.pipeline.crops.num_local_crops': 0},
         {'model.neck.shared_head': False},
     ],
     ids=lambda options: next(iter(options)),
@@ -256,10 +256,10 @@ def test_inherits_through_the_package(tiny_config, train, tmp_path):
             'train_dataloader.batch_size': 4,
             'train_dataloader.num_workers': 0,
             'train_dataloader.persistent_workers': False,
-            'train_dataloader.dataset.pipeline.2.global_crop_size': 16,
-            'train_dataloader.dataset.pipeline.2.local_crop_size': 8,
-            'train_dataloader.dataset.pipeline.2.num_local_crops': 2,
-            'train_dataloader.dataset.pipeline.4.patch_size': 4,
+            'train_dataloader.dataset.pipeline.crops.global_crop_size': 16,
+            'train_dataloader.dataset.pipeline.crops.local_crop_size': 8,
+            'train_dataloader.dataset.pipeline.crops.num_local_crops': 2,
+            'train_dataloader.dataset.pipeline.masks.patch_size': 4,
             'param_scheduler.0.warmup': 1,
             'work_dir': tiny_config.work_dir,
         }

@@ -46,7 +46,7 @@ def test_ratio_picks_a_pair_and_is_uniform_within_it():
     assert abs(masked.std() - 0.4 / np.sqrt(12)) < 0.005
 
 
-def test_ratio_without_variance_is_the_mean():
+def test_ratio_without_width_is_the_mean():
     assert sample_mask_ratio([(0.7, 0.0)]) == 0.7
 
 

@@ -214,7 +214,7 @@ def test_training_and_k_nearest_neighbors(tiny_config, train):
 @pytest.mark.parametrize('window_size', [7, 14])
 def test_recipe(window_size):
     cfg = Config.fromfile(CONFIGS / f'pretrain/ibot_swint_w{window_size}.py')
-    crops, masks = (cfg.train_dataloader.dataset.pipeline[i] for i in (2, 4))
+    crops, masks = (cfg.train_dataloader.dataset.pipeline[name] for name in ('crops', 'masks'))
     assert cfg.train_cfg.max_epochs == 300
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(5e-4 * 1024 / 256)
     assert cfg.auto_scale_lr.base_batch_size == 1024 and cfg.param_scheduler[0].final == 1e-6

@@ -14,7 +14,7 @@ import torch
 from ibot_mm.checkpoint import FORMATS, load_checkpoint_file, recognize, revert
 
 TOP = Path(__file__).parents[2]
-DEMO, CONTINUE = (f'configs/pretrain/ibot_vit_demo{part}.py' for part in ('', '_continue'))
+DEMO, CONTINUE = (f'configs/pretrain/ibot_vit{part}_demo.py' for part in ('', '_continue'))
 
 
 def call(*command):

@@ -1,11 +1,12 @@
 # ImageNet-1K for pre-training, with the crops of ViT-S/16, and k-NN on its labels.
 data_root = 'data/imagenet/'
 
-# Labels are not read: any folder of images will do, whatever its sub-folders.
-train_pipeline = [
-    dict(type='ibot_mm.SeedSample'),
-    dict(type='ibot_mm.LoadImage'),
-    dict(
+# Steps have names, so that a config changes one by its name; None leaves a step out. Labels are
+# not read: any folder of images will do, with or without sub-folders.
+train_pipeline = dict(
+    seed=dict(type='ibot_mm.SeedSample'),
+    load=dict(type='ibot_mm.LoadImage'),
+    crops=dict(
         type='ibot_mm.MultiCrop',
         num_global_crops=2,
         global_crop_size=224,
@@ -14,15 +15,15 @@ train_pipeline = [
         local_crop_size=96,
         local_crop_scale=(0.05, 0.25),
     ),
-    dict(type='ibot_mm.PhotometricAugmentation'),  # apply=True: by the workers, not on the device
-    dict(
+    augment=dict(type='ibot_mm.PhotometricAugmentation'),  # apply=True: by the workers
+    masks=dict(
         type='ibot_mm.MaskGenerator',
         patch_size=16,
         ratio=[(0.0, 0.0), (0.3, 0.2)],
         shape='block',
     ),
-    dict(type='ibot_mm.PackMultiCrop'),
-]
+    pack=dict(type='ibot_mm.PackMultiCrop'),
+)
 train_dataloader = dict(
     batch_size=128,  # x 8 GPUs = 1024
     num_workers=12,
@@ -41,18 +42,18 @@ train_dataloader = dict(
 )
 
 # k-NN: the training images vote for the class of the validation images.
-knn_pipeline = [
-    dict(type='mmpretrain.LoadImageFromFile'),
-    dict(
+knn_pipeline = dict(
+    load=dict(type='mmpretrain.LoadImageFromFile'),
+    resize=dict(
         type='mmpretrain.ResizeEdge',
         scale=256,
         edge='short',
         backend='pillow',
         interpolation='bicubic',
     ),
-    dict(type='mmpretrain.CenterCrop', crop_size=224),
-    dict(type='mmpretrain.PackInputs'),
-]
+    crop=dict(type='mmpretrain.CenterCrop', crop_size=224),
+    pack=dict(type='mmpretrain.PackInputs'),
+)
 val_dataloader = dict(
     batch_size=128,
     num_workers=12,

@@ -1,22 +1,22 @@
-# iBOT on a Vision Transformer: student, projection, losses; the teacher is the student's average.
+# iBOT on ViT-S/16: student, projection, losses; the teacher is the student's average.
 model = dict(
     type='ibot_mm.IBOT',
     backbone=dict(
         type='ibot_mm.MaskedVisionTransformer',
-        arch='base',
+        arch='small',
         img_size=224,
         patch_size=16,
         drop_path_rate=0.1,
     ),
     neck=dict(
         type='ibot_mm.IBOTNeck',
-        in_channels=768,
+        in_channels=384,
         num_prototypes=8192,
         hidden_channels=2048,
         bottleneck_channels=256,
         num_layers=3,
         shared_head=True,
-        norm_last_layer=True,
+        norm_last_layer=False,
     ),
     head=dict(
         type='ibot_mm.IBOTHead',

@@ -18,22 +18,20 @@ model_wrapper_cfg = dict(  # of several processes
     broadcast_buffers=False,
     gradient_as_bucket_view=True,  # one copy of the gradients instead of two
 )
+learning_rate_schedule = dict(
+    type='ibot_mm.WarmupCosine',
+    param_name='lr',
+    final=1e-6,
+    warmup=10,
+    convert_to_iter_based=True,
+)
 weight_decay_schedule = dict(  # 0.04 -> 0.4; what starts without decay keeps none
     type='ibot_mm.WarmupCosine',
     param_name='weight_decay',
     final_ratio=10,
     convert_to_iter_based=True,
 )
-param_scheduler = [
-    dict(
-        type='ibot_mm.WarmupCosine',
-        param_name='lr',
-        final=1e-6,
-        warmup=10,
-        convert_to_iter_based=True,
-    ),
-    weight_decay_schedule,
-]
+param_scheduler = [learning_rate_schedule, weight_decay_schedule]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800, val_interval=50)
 
 # default_hooks is a dict, so that a variant states only the number that differs.

@@ -72,8 +72,8 @@ class MaskGenerator(BaseTransform):
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 f'MaskGenerator: a crop of {height} x {width} pixels is not a whole number of '
-                f'patches of {self.patch_size}; set MultiCrop(global_crop_size=...) to a multiple of '
-                'MaskGenerator(patch_size=...), which must be the patch size of the backbone'
+                f'patches of {self.patch_size}; set MultiCrop(global_crop_size=...) to a multiple '
+                'of MaskGenerator(patch_size=...), which must be the patch size of the backbone'
             )
         rows, columns = height // self.patch_size, width // self.patch_size
         count = sample_mask_ratio(self.ratio) * rows * columns if started else 0.0

@@ -76,17 +76,17 @@ def test_crop_that_is_not_a_multiple_of_the_patch():
 @pytest.mark.parametrize(
     ('ratio', 'message'),
     [
-        ([(0.3, 0.4)], r'pair \(mean 0.3, variance 0.4\) is out of range'),
-        ([(0.9, 0.2)], r'pair \(mean 0.9, variance 0.2\) is out of range'),
+        ([(0.3, 0.4)], r'pair \(mean 0.3, half-width 0.4\) is out of range'),
+        ([(0.9, 0.2)], r'pair \(mean 0.9, half-width 0.2\) is out of range'),
         ([(0.0, 0.0), (-0.1, 0.0)], 'out of range'),
         ([(0.3, -0.1)], 'out of range'),
-        ([0, 0.3], r'list of \(mean, variance\) pairs'),
-        ([[0, 0.3], [0, 0.2, 0.1]], 'two lists, one of means and one of variances'),
-        ([(0.3,)], r'list of \(mean, variance\) pairs'),
-        ([('a', 'b')], r'list of \(mean, variance\) pairs'),
-        ([], r'list of \(mean, variance\) pairs'),
-        (0.3, r'list of \(mean, variance\) pairs'),
-        ('block', r'list of \(mean, variance\) pairs'),
+        ([0, 0.3], r'list of \(mean, half_width\) pairs'),
+        ([[0, 0.3], [0, 0.2, 0.1]], 'two lists, one of means and one of half-widths'),
+        ([(0.3,)], r'list of \(mean, half_width\) pairs'),
+        ([('a', 'b')], r'list of \(mean, half_width\) pairs'),
+        ([], r'list of \(mean, half_width\) pairs'),
+        (0.3, r'list of \(mean, half_width\) pairs'),
+        ('block', r'list of \(mean, half_width\) pairs'),
     ],
 )
 def test_bad_ratio(ratio, message):
