@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""The two iBOT losses and the teacher's targets as functions of tensors (paper, section 3)."""
+"""The two iBOT losses and the teacher's targets, fast; their plain form is in loss_equations.py."""
 
 from collections.abc import Iterator
 from typing import Any

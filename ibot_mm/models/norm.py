@@ -1,9 +1,11 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Batch norm over all processes, on any device."""
 
+from typing import cast
+
 import torch
 from mmengine.dist import get_world_size
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -14,10 +16,14 @@ from ibot_mm.registry import MODELS
 class SyncBatchNorm(_BatchNorm):
     """Batch norm with statistics over all processes, (B, C, ...) -> (B, C, ...).
 
-    torch's own ``SyncBatchNorm`` needs GPUs, and DDP refuses it on the CPU; this one runs
-    anywhere, and in one process is an ordinary batch norm. Parameters and buffers have the same
-    names as torch's.
+    On GPUs it runs torch's own ``SyncBatchNorm``. That one needs GPUs, and DDP refuses it on a
+    CPU; this class also runs there, and in one process is an ordinary batch norm. Parameters and
+    buffers have the same names as torch's.
     """
+
+    # What torch's forward pass reads of its own class.
+    process_group = None
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     running_mean: Tensor
     running_var: Tensor
@@ -30,6 +36,8 @@ class SyncBatchNorm(_BatchNorm):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalize over all dimensions but the second."""
+        if inputs.is_cuda:
+            return nn.SyncBatchNorm.forward(cast(nn.SyncBatchNorm, self), inputs)
         if not self.training or get_world_size() == 1:
             return super().forward(inputs)
         self._check_input_dim(inputs)

@@ -2,11 +2,11 @@
 import pytest
 import torch
 
-from ibot_mm.functional import losses
+from ibot_mm.functional import loss_equations, losses
 from ibot_mm.functional.losses import cls_loss, patch_loss, patch_weights, teacher_targets
 from ibot_mm.functional.token_selection import masked_patches
 
-TEMPERATURES = dict(student_temperature=0.1, teacher_temperature=0.05)
+TEMPERATURES = 0.1, 0.05  # of student and teacher
 
 
 @pytest.fixture(params=[1, 16, 2**20], ids=lambda size: f'chunks of {size}')
@@ -19,11 +19,6 @@ def randn(*shape):
     return torch.randn(*shape, dtype=torch.float64) * 0.2
 
 
-def cross_entropy(teacher, center, student):
-    targets = ((teacher - center) / 0.05).softmax(dim=-1)
-    return -(targets * (student / 0.1).log_softmax(dim=-1)).sum(dim=-1)
-
-
 def compare(actual, expected, student):
     """Values and gradients; the gradient that arrives is not 1."""
     torch.testing.assert_close(actual, expected, rtol=1e-13, atol=0)
@@ -34,33 +29,41 @@ def compare(actual, expected, student):
 @pytest.mark.parametrize(
     'num_global, num_local', [(2, 0), (2, 3), (1, 2), (3, 1)], ids=lambda n: str(n)
 )
-def test_cls_loss_is_the_mean_over_pairs_of_different_views(num_global, num_local, chunk):
+def test_cls_loss_is_its_equation(num_global, num_local, chunk):
     torch.manual_seed(0)
     student = randn(num_global + num_local, 4, 16).requires_grad_()
     teacher, center = randn(num_global, 4, 16), randn(16)
-    pairs = [
-        cross_entropy(teacher[q], center, student[v]).mean()
-        for q in range(num_global)
-        for v in range(len(student))
-        if v != q
-    ]
-    assert len(pairs) == num_global * (num_global + num_local - 1)
-    compare(cls_loss(student, teacher, center, **TEMPERATURES), torch.stack(pairs).mean(), student)
+    arguments = (student, teacher, center, *TEMPERATURES)
+    compare(cls_loss(*arguments), loss_equations.cls_loss(*arguments), student)
 
 
-def test_patch_loss_averages_masked_patches_then_all_images(chunk):
+def test_patch_loss_is_its_equation(chunk):
     torch.manual_seed(0)
     masks = torch.zeros(3, 2, 3, 3, dtype=torch.bool)  # 3 images x 2 views; two without a mask
     masks[0, 0, 0, :1] = masks[1, 0, 1:] = masks[0, 1, :2] = masks[2, 1] = True
     flat = masks.transpose(0, 1).flatten(0, 1).flatten(1)  # (6, 9), view by view
     student, teacher, center = randn(6, 9, 16).requires_grad_(), randn(6, 9, 16), randn(16)
-    per_patch = cross_entropy(teacher, center, student) * flat
-    expected = (per_patch.sum(dim=1) / flat.sum(dim=1).clamp(min=1)).mean()
+    expected = loss_equations.patch_loss(student, teacher, flat, center, *TEMPERATURES)
 
     patches = masked_patches(masks)
     weights = patch_weights(flat, patches, torch.float64)
-    actual = patch_loss(student[flat], teacher[flat], center, weights, **TEMPERATURES)
+    actual = patch_loss(student[flat], teacher[flat], center, weights, *TEMPERATURES)
     compare(actual, expected, student)
+
+
+def test_the_equations_count_pairs_and_patches_as_the_paper_does():
+    """With targets of one prototype each, every cross-entropy is a known number."""
+    nats = torch.tensor([1.0, 2.0, 4.0])  # -log of the student's share of the target, by view
+    wanted, others = (-nats).exp(), (1 - (-nats).exp()) / 2
+    student = torch.stack([wanted, others, others], dim=-1).log()[:, None] * 0.1  # (3, 1, 3)
+    teacher = torch.tensor([10.0, 0.0, 0.0]).expand(2, 1, 3)
+    settings = (torch.zeros(3), 0.1, 0.05)
+    loss = loss_equations.cls_loss(student, teacher, *settings)  # pairs (0, 1, 2) x (1, 0, 2)
+    torch.testing.assert_close(loss, torch.tensor((2.0 + 4.0 + 1.0 + 4.0) / 4))
+    masks = torch.tensor([[True, True, False], [False, False, False]])
+    per_view = student[:, 0].expand(2, 3, 3), teacher[:1].expand(2, 3, 3)
+    loss = loss_equations.patch_loss(*per_view, masks, *settings)
+    torch.testing.assert_close(loss, torch.tensor((1.0 + 2.0) / 2 / 2))
 
 
 def test_gradients_are_the_derivatives(chunk):
@@ -74,10 +77,10 @@ def test_low_precision_logits_give_precise_losses(dtype):
     torch.manual_seed(0)
     student, teacher = randn(50, 64).to(dtype).requires_grad_(), randn(50, 64).to(dtype)
     center, weights = randn(64).float(), torch.full((50,), 1 / 50)
-    loss = patch_loss(student, teacher, center, weights, **TEMPERATURES)
+    loss = patch_loss(student, teacher, center, weights, *TEMPERATURES)
     loss.backward()
     precise = student.detach().double().requires_grad_()
-    expected = patch_loss(precise, teacher.double(), center.double(), weights, **TEMPERATURES)
+    expected = patch_loss(precise, teacher.double(), center.double(), weights, *TEMPERATURES)
     expected.backward()
     assert loss.dtype == torch.float32 and student.grad.dtype == dtype
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from mmcv.cnn import build_norm_layer
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 SHAPES = [(6, 5), (4, 5, 3), (4, 5, 2, 3)]
 
@@ -47,6 +48,24 @@ def test_one_process(shape):
     before = norm.running_mean.clone()
     norm(make_inputs(shape))
     assert torch.equal(norm.running_mean, before)
+
+
+def test_on_gpus_it_is_torchs_own(monkeypatch):
+    """Fake tensors have a device and no memory, so that this needs no GPU."""
+    own_forward, calls = nn.SyncBatchNorm.forward, []
+
+    def forward(norm, inputs):
+        calls.append(norm)
+        return own_forward(norm, inputs)
+
+    monkeypatch.setattr(nn.SyncBatchNorm, 'forward', forward)
+    with FakeTensorMode():
+        with torch.device('cuda'):
+            _, norm = build_norm_layer(dict(type='ibot_mm.SyncBN'), 5)
+            output = norm(torch.empty(4, 5, 3))
+        _, norm_of_cpu = build_norm_layer(dict(type='ibot_mm.SyncBN'), 5)
+        norm_of_cpu(torch.empty(4, 5, 3))
+    assert output.shape == (4, 5, 3) and output.is_cuda and calls == [norm]
 
 
 def test_two_processes_equal_one():
