@@ -7,10 +7,12 @@ Upstream's distributions (``mmengine``, ``mmcv``, ``mmpretrain``) and OneDL's (`
 
 import runpy
 from collections.abc import Mapping
+from functools import wraps
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
@@ -90,6 +92,47 @@ def enable_config_inheritance() -> None:
     for package, distribution in MODULE2PACKAGE.items():
         if package != distribution and find_spec(package) and not _is_distribution(distribution):
             MODULE2PACKAGE[package] = package
+
+
+def honor_init_cfg() -> None:
+    """Let ``init_cfg`` of every backbone name ``ibot_mm.Pretrained``.
+
+    The Swin of mmdet and mmseg and the ViTs of mmseg take any ``init_cfg`` for a file to be read in
+    their own way, and keep random weights without a word where it has other names. A backbone
+    whose class initializes itself gets the weights after that instead.
+    """
+    from mmengine.model import BaseModule
+
+    original = BaseModule.__init__
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @wraps(original)
+    def construct(self: Any, init_cfg: dict | list | None = None) -> None:
+        original(self, init_cfg)
+        own_way = type(self).init_weights is not BaseModule.init_weights
+        if own_way and _names_ours(self.init_cfg):
+            self.init_weights = MethodType(_initialize_and_fill, self)
+
+    BaseModule.__init__ = construct  # type: ignore[method-assign]
+
+
+def _names_ours(init_cfg: Any) -> bool:
+    last = init_cfg[-1] if isinstance(init_cfg, list) and init_cfg else init_cfg
+    named = last.get('type') if isinstance(last, dict) else None
+    return named == 'ibot_mm.Pretrained' or getattr(named, '__module__', '').startswith('ibot_mm.')
+
+
+def _initialize_and_fill(module: Any) -> None:
+    from mmengine.registry import WEIGHT_INITIALIZERS
+
+    init_cfg = module.init_cfg
+    *before, ours = init_cfg if isinstance(init_cfg, list) else [init_cfg]
+    module.init_cfg = before or None
+    type(module).init_weights(module)
+    module.is_init = True
+    module.init_cfg = init_cfg
+    WEIGHT_INITIALIZERS.build(ours)(module)
 
 
 def _is_distribution(name: str) -> bool:

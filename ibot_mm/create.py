@@ -46,15 +46,21 @@ def list_backbones(pattern: str = '*') -> list[str]:
 
 
 def create_backbone(
-    name: str, pretrained: str | Path | None = None, network: str = 'teacher', **kwargs: Any
+    name: str,
+    pretrained: str | Path | None = None,
+    network: str = 'teacher',
+    assume: dict[str, Any] | None = None,
+    **kwargs: Any,
 ) -> Any:
     """Build a backbone by its name, ready to give features.
 
     Args:
         name: One of :func:`list_backbones`. Names follow timm's: family, size, patch, window.
         pretrained: Checkpoint of any known format, see
-            :func:`ibot_mm.checkpoint.load_checkpoint_file`. Defaults to None, random weights.
+            :meth:`ibot_mm.checkpoint.Checkpoint.open`. Defaults to None, random weights.
         network: 'teacher' or 'student', where the checkpoint has both. Defaults to 'teacher'.
+        assume: What nothing in the file tells, such as ``dict(activation='quick_gelu')``.
+            Defaults to None.
         **kwargs: Further arguments of :class:`ibot_mm.MaskedVisionTransformer` or
             :class:`ibot_mm.MaskedSwinTransformer`, such as ``img_size`` or ``out_indices``.
 
@@ -67,7 +73,7 @@ def create_backbone(
         ValueError: If the name is unknown, or the weights do not fit.
     """
     from mmengine.logging import MMLogger
-    from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
+    from mmengine.registry import MODELS
 
     configs = _backbones()
     if name not in configs:
@@ -82,7 +88,7 @@ def create_backbone(
     backbone.init_weights()
     logger.setLevel(level)
     if pretrained is not None:
-        kind = 'PretrainedViT' if config['type'] == VIT else 'PretrainedSwin'
-        initializer = dict(type=f'ibot_mm.{kind}', checkpoint=str(pretrained), network=network)
-        WEIGHT_INITIALIZERS.build(initializer)(backbone)
+        from .checkpoint import load_weights
+
+        load_weights(backbone, pretrained, network, assume=assume).log()
     return backbone.eval()

@@ -18,6 +18,8 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
+from .compatibility import honor_init_cfg
+
 SCOPE = 'ibot_mm'
 
 
@@ -43,3 +45,5 @@ METRICS = _child('metric', MMENGINE_METRICS, 'ibot_mm.evaluation')
 WEIGHT_INITIALIZERS = _child(
     'weight initializer', MMENGINE_WEIGHT_INITIALIZERS, 'ibot_mm.checkpoint'
 )
+
+honor_init_cfg()

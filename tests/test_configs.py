@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, METRICS, MODELS, TRANSFORMS, init_default_scope
 
-from ibot_mm.checkpoint import backbone_config, export_backbone, locations, write_export
+from ibot_mm.checkpoint import backbone_config, export_backbone, locate, write_export
 from ibot_mm.datasets.named_steps import list_steps
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -108,7 +108,7 @@ def test_continuing_is_gentler_than_its_recipe(name):
     assert cfg.optim_wrapper.constructor == 'ibot_mm.LayerDecayConstructor'
     assert 0 < cfg.optim_wrapper.paramwise_cfg.layer_decay_rate < 1
     assert 0 < hooks.patch_embedding.epochs < cfg.train_cfg.max_epochs < base.train_cfg.max_epochs
-    assert cfg.model.backbone.init_cfg.type == 'ibot_mm.PretrainedViT'
+    assert cfg.model.backbone.init_cfg.type == 'ibot_mm.Pretrained'
     assert {'ibot_mm.SkipBadStepsHook', 'ibot_mm.CompareWithStartHook'} <= {
         hook.type for hook in hooks.values()
     }
@@ -221,8 +221,8 @@ def test_index_lists_the_published_checkpoints(index):
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_published_checkpoints_are_known_by_name(name, index, monkeypatch):
     """As ``checkpoint='ibot_mm::pretrain/...'``."""
-    monkeypatch.setattr(locations, '_download', Path)
-    assert locations.find_file(f'ibot_mm::pretrain/{name}') == Path(index[name].weights)
+    monkeypatch.setattr(locate, '_download', Path)
+    assert locate.find_file(f'ibot_mm::pretrain/{name}') == Path(index[name].weights)
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
@@ -242,7 +242,7 @@ def test_commands_of_published_checkpoints(name, index, tmp_path, monkeypatch):
         torch.nn.init.normal_(parameter)
     published = export_backbone(source, 'published')
     write_export(tmp_path / 'published.pth', published, backbone_config(source))
-    monkeypatch.setattr(locations, '_download', lambda address: tmp_path / 'published.pth')
+    monkeypatch.setattr(locate, '_download', lambda address: tmp_path / 'published.pth')
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(INDEX.parent / convert[1]))['main'](convert[2:])
 

@@ -27,7 +27,7 @@ TYPES = {
     'OPTIM_WRAPPER_CONSTRUCTORS': 'DecayGroupsConstructor',
     'PARAM_SCHEDULERS': 'WarmupCosine',
     'METRICS': 'KNNAccuracy',
-    'WEIGHT_INITIALIZERS': 'PretrainedViT',
+    'WEIGHT_INITIALIZERS': 'Pretrained',
 }
 
 

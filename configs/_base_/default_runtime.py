@@ -1,6 +1,6 @@
 _base_ = ['mmpretrain::_base_/default_runtime.py']
 
-custom_imports = dict(imports=['ibot_mm'], allow_failed_imports=False)
+custom_imports = dict(imports=['ibot_mm.registry'], allow_failed_imports=False)
 default_hooks = dict(
     logger=dict(interval=50),
     checkpoint=dict(interval=1, max_keep_ckpts=2),

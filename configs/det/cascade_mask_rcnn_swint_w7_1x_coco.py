@@ -1,6 +1,6 @@
 # Cascade Mask R-CNN, Swin-T with windows of 7, 12 epochs: mmdet's Swin in the recipe of the
 # published Cascade Mask R-CNN, without layer decay as published for Swin; no published result.
-# Another checkpoint: --cfg-options model.init_cfg.checkpoint=FILE
+# Another checkpoint: --cfg-options model.backbone.init_cfg.checkpoint=FILE
 _base_ = [
     '../_base_/models/cascade_mask_rcnn_vit.py',
     '../_base_/datasets/coco_multi_scale.py',
@@ -8,10 +8,6 @@ _base_ = [
 ]
 
 model = dict(
-    # Of the whole model: mmdet's Swin reads an init_cfg of its own in another way.
-    init_cfg=dict(
-        type='ibot_mm.PretrainedSwin', checkpoint='work_dirs/ibot_swint_w7/epoch_300.pth'
-    ),
     backbone=dict(
         _delete_=True,
         type='SwinTransformer',
@@ -21,6 +17,9 @@ model = dict(
         window_size=7,
         drop_path_rate=0.2,
         norm_cfg=dict(type='LN', eps=1e-6),  # of the pre-training
+        init_cfg=dict(
+            type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_swint_w7/epoch_300.pth'
+        ),
     ),
     neck=dict(in_channels=[96, 192, 384, 768]),
 )

@@ -9,7 +9,7 @@ model = dict(
     backbone=dict(
         init_cfg=dict(
             _delete_=True,
-            type='ibot_mm.PretrainedViT',
+            type='ibot_mm.Pretrained',
             checkpoint='work_dirs/ibot_vit_demo/epoch_16.pth',
         )
     )

@@ -3,7 +3,7 @@
 _base_ = ['ibot_vits16.py', '../_base_/schedules/continuing.py']
 
 model = dict(
-    backbone=dict(init_cfg=dict(type='ibot_mm.PretrainedViT', checkpoint='pretrained.pth')),
+    backbone=dict(init_cfg=dict(type='ibot_mm.Pretrained', checkpoint='pretrained.pth')),
     neck=dict(norm_last_layer=True),
 )
 train_dataloader = dict(batch_size=64)

@@ -1,6 +1,6 @@
 # UperNet, Swin-T with windows of 7, crops of 512 pixels: mmseg's Swin in mmseg's recipe for it; no
 # published result.
-# Another checkpoint: --cfg-options model.init_cfg.checkpoint=FILE
+# Another checkpoint: --cfg-options model.backbone.init_cfg.checkpoint=FILE
 _base_ = [
     'mmseg::_base_/models/upernet_swin.py',
     '../_base_/datasets/ade20k_512.py',
@@ -9,12 +9,13 @@ _base_ = [
 
 norm_cfg = dict(_delete_=True, type='ibot_mm.SyncBN')
 model = dict(
-    # Of the whole model: mmseg's Swin reads an init_cfg of its own in another way.
-    init_cfg=dict(
-        type='ibot_mm.PretrainedSwin', checkpoint='work_dirs/ibot_swint_w7/epoch_300.pth'
-    ),
     data_preprocessor=dict(size=(512, 512)),
-    backbone=dict(norm_cfg=dict(_delete_=True, type='LN', eps=1e-6)),  # of the pre-training
+    backbone=dict(
+        norm_cfg=dict(_delete_=True, type='LN', eps=1e-6),  # of the pre-training
+        init_cfg=dict(
+            type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_swint_w7/epoch_300.pth'
+        ),
+    ),
     decode_head=dict(num_classes=150, norm_cfg=norm_cfg),
     auxiliary_head=dict(num_classes=150, norm_cfg=norm_cfg),
 )

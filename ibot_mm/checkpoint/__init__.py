@@ -1,54 +1,59 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Weights of any origin: locate, open, recognize, describe, adapt, load or export, report."""
+
+from .architecture import Architecture, describe_backbone, describe_network
+from .checkpoint import Checkpoint
 from .convert import convert, express, revert
-from .describe import ViTDescription, describe_backbone, describe_weights
-from .errors import CheckpointError
-from .export import Export, export_backbone, export_timm_model
-from .files import load_checkpoint_file
-from .formats import FORMATS, Format, Row
-from .libraries import LIBRARIES
-from .load import load_pretrained_vit
-from .load_timm import load_timm_vit
-from .pretrained_swin import PretrainedSwin
-from .pretrained_vit import PretrainedViT
-from .published import published_to_ibot_mm
-from .rebuild import backbone_config, rebuild_backbone
+from .export import Export
+from .formats import FORMATS
+from .formats.published import published_to_ibot_mm
+from .formats.swin import to_unfold_order
+from .load import (
+    backbone_config,
+    export_backbone,
+    export_checkpoint,
+    load_weights,
+    rebuild_backbone,
+)
+from .locate import CheckpointError
+from .names import Format
+from .parts import PARTS, Part
+from .pretrained import Pretrained
 from .recognize import Network, find_networks, recognize
 from .report import LoadReport
-from .settings import Settings, read_settings
 from .verify import verify_checkpoint
+from .vit_targets import LIBRARIES
 from .write import check_output, publish, write_export, write_folder, write_weights
 
 __all__ = [
     'FORMATS',
     'LIBRARIES',
+    'PARTS',
+    'Architecture',
+    'Checkpoint',
     'CheckpointError',
     'Export',
     'Format',
     'LoadReport',
     'Network',
-    'PretrainedSwin',
-    'PretrainedViT',
-    'Row',
-    'Settings',
-    'ViTDescription',
+    'Part',
+    'Pretrained',
     'backbone_config',
     'check_output',
     'convert',
     'describe_backbone',
-    'describe_weights',
+    'describe_network',
     'export_backbone',
-    'export_timm_model',
+    'export_checkpoint',
     'express',
     'find_networks',
-    'load_checkpoint_file',
-    'load_pretrained_vit',
-    'load_timm_vit',
+    'load_weights',
     'publish',
     'published_to_ibot_mm',
-    'read_settings',
     'rebuild_backbone',
     'recognize',
     'revert',
+    'to_unfold_order',
     'verify_checkpoint',
     'write_export',
     'write_folder',

@@ -1,14 +1,16 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Weights of any known format under our names, and back."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .errors import CheckpointError
-from .formats import Format, Row, match
+from .locate import CheckpointError
+from .names import Format, Row, find_row, match
 
+State = Mapping[str, Tensor]
 TOKENS = ('cls_token', 'dist_token', 'register_tokens', 'mask_token')
 
 
@@ -27,26 +29,21 @@ class Converted:
     unknown: list[str] = field(default_factory=list)
 
 
-def convert(state_dict: Mapping[str, Tensor], format: Format) -> Converted:
+def convert(state_dict: State, format: Format) -> Converted:
     """Rename the weights of a network to ours, and join what is one tensor here.
 
     Args:
         state_dict: Weights of one network, names without prefix.
         format: Whose names they are, as from :func:`recognize`.
 
-    Returns:
-        The weights under our names, and what has none.
-
     Raises:
         CheckpointError: If a part of a tensor is missing, such as the keys' projection.
     """
-    rows = format.rows
-    if _is_gated(state_dict, format):
-        rows = format.gated_rows + rows
+    rows = _rows_of(state_dict, format)
     converted = Converted()
     parts: dict[str, tuple[Row, dict[str, Tensor | None]]] = {}
     for name, tensor in state_dict.items():
-        place = _place(name, rows)
+        place = find_row(name, rows)
         if not tensor.numel():
             converted.left_out[name] = 'empty'
         elif place:
@@ -62,9 +59,7 @@ def convert(state_dict: Mapping[str, Tensor], format: Format) -> Converted:
     return converted
 
 
-def revert(
-    state_dict: Mapping[str, Tensor], format: Format, like: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def revert(state_dict: State, format: Format, like: State) -> dict[str, Tensor]:
     """Give weights the names, and tensors their form, in another format.
 
     Args:
@@ -76,25 +71,21 @@ def revert(
     Returns:
         Weights under names of ``like``.
     """
-    rows = format.rows
-    if _is_gated(like, format):
-        rows = format.gated_rows + rows
-    reverted = {}
-    for row in rows:
+    reverted: dict[str, Tensor] = {}
+    for row in _rows_of(like, format):
         for ours, tensor in state_dict.items():
             found = match(row.ours, ours)
             if found is None:
                 continue
             names = [name.format(**found) for name in row.names]
-            tensors = row.parts.split(tensor, len(names)) if len(names) > 1 else [tensor]
-            for name, part in zip(names, tensors):
+            for name, part in zip(names, _split(row, tensor)):
                 if name in like and name not in reverted:
                     same_size = part.numel() == like[name].numel()
                     reverted[name] = part.reshape(like[name].shape) if same_size else part
     return reverted
 
 
-def express(state_dict: Mapping[str, Tensor], format: Format) -> dict[str, Tensor]:
+def express(state_dict: State, format: Format) -> dict[str, Tensor]:
     """Write weights in another format where there is no network of it to look at.
 
     Args:
@@ -113,25 +104,23 @@ def express(state_dict: Mapping[str, Tensor], format: Format) -> dict[str, Tenso
         row, found = next((place for place in places if place[1] is not None), (None, None))
         if row is None or found is None:
             raise CheckpointError(f"{format.title} has no place for '{ours}'")
-        names = [name.format(**found) for name in row.names]
-        tensors = row.parts.split(tensor, len(names)) if len(names) > 1 else [tensor]
-        tensors = [part.flatten(0, 1) for part in tensors] if row.flat else tensors
-        expressed |= {name: part.clone() for name, part in zip(names, tensors)}
+        for name, part in zip(row.names, _split(row, tensor)):
+            part = part.flatten(0, row.flat) if row.flat else part
+            expressed[name.format(**found)] = part.clone()
     return expressed
 
 
-def _place(name: str, rows: tuple[Row, ...]) -> tuple[Row, dict[str, str]] | None:
-    """Row of a name, and what its placeholders stand for."""
-    for row in rows:
-        for template in row.names:
-            found = match(template, name)
-            if found is not None:
-                return row, found
-    return None
+def num_layers(names: Iterable[str]) -> int:
+    """Number of encoder layers, by our names."""
+    found = (re.match(r'layers\.(\d+)\.', name) for name in names)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _split(row: Row, tensor: Tensor) -> Sequence[Tensor]:
+    return row.parts.split(tensor, len(row.names))
 
 
 def _join(ours: str, row: Row, parts: dict[str, Tensor | None]) -> Tensor:
-    tensor = next(iter(parts.values()))
     if len(parts) > 1:
         missing = [name for name, part in parts.items() if part is None]
         if missing and ours.endswith('weight'):
@@ -139,12 +128,17 @@ def _join(ours: str, row: Row, parts: dict[str, Tensor | None]) -> Tensor:
                 f'it is not complete: it has some of {", ".join(parts)} and lacks '
                 f'{", ".join(missing)}'
             )
-        tensor = row.parts.join(list(parts.values()))
-    assert tensor is not None
-    return tensor.reshape(1, -1, tensor.shape[-1]) if ours in TOKENS else tensor
+    tensor = row.parts.join(list(parts.values()))
+    if ours in TOKENS or ours == 'pos_embed' and row.flat:
+        return tensor.reshape(1, -1, tensor.shape[-1])
+    return tensor
 
 
-def _is_gated(state_dict: Mapping[str, Tensor], format: Format) -> bool:
+def _rows_of(state_dict: State, format: Format) -> tuple[Row, ...]:
+    return format.gated_rows + format.rows if _is_gated(state_dict, format) else format.rows
+
+
+def _is_gated(state_dict: State, format: Format) -> bool:
     """Whether the feed-forward network is gated, by names of such only or by its shapes."""
     if not format.gated_rows:
         return False

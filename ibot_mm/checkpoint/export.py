@@ -1,25 +1,60 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Weights of a backbone for other libraries."""
+"""Weights of a backbone for a network of another library."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .convert import express
-from .describe import EPS, describe_backbone
-from .errors import CheckpointError
-from .formats import MMPRETRAIN, TIMM
-from .formats.swin import swin_format
-from .libraries import LIBRARIES, MASK_TOKEN, Target, call
-from .recognize import choose_prefix
-from .settings import Settings
-from .swin_names import INDEX, express_swin, swin_options
+from .locate import CheckpointError
+from .names import Format
+from .parts import part_of
 
-TIMM_MODEL = 'timm_model.'  # between the backbone's name and timm's names
+MASK_TOKEN = 'the mask token, which only pre-training needs'
+
+
+@dataclass
+class Target:
+    """A network of a library.
+
+    Args:
+        title: Its class, for messages.
+        format: Names of its parameters.
+        options: Arguments it is built with, or the contents of ``config.json``.
+        usage: How to build and fill it, one line; ``FILE`` stands for the file or folder.
+        suffixes: Of files that the library reads; empty for a folder of Hugging Face's.
+        lacks: Parts of the ViT that it does not have; weights with them cannot be exported.
+        left_out: Our names of parameters that it does without, and what they are.
+        added: Our names of parameters that it always has, with values of no effect.
+        positions: How many entries of zero it has in the position embedding between [CLS] and
+            the patches.
+        remark: Where it computes something else.
+    """
+
+    title: str
+    format: Format
+    options: dict[str, Any]
+    usage: str
+    suffixes: tuple[str, ...] = ()
+    lacks: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    added: dict[str, Tensor] = field(default_factory=dict)
+    positions: int = 0
+    remark: str = ''
+
+    def notes(self) -> list[str]:
+        """What weights lose and gain, in words; what is empty is nothing."""
+        notes = [f'left out: {what}' for what in self.left_out.values()]
+        for name, tensor in self.added.items():
+            part = part_of(name)
+            if part and tensor.numel():
+                value = 'ones' if tensor.all() else 'zeros'
+                notes.append(f'added, without effect: {part.title} of {value}')
+        return [*dict.fromkeys(notes), *([self.remark] if self.remark else [])]
 
 
 @dataclass(frozen=True)
@@ -35,33 +70,25 @@ class Export:
     weights: dict[str, Tensor]
 
 
-def export_backbone(backbone: nn.Module, library: str) -> Export:
-    """Give the weights of a backbone the names and form of a library.
+def express_vit(state_dict: Mapping[str, Tensor], target: Target, library: str) -> Export:
+    """Give the weights of a ViT the names and form of a library's network.
 
-    Values stay as they are, bit by bit: read back by :func:`rebuild_backbone` they are the same. A
-    network of the library that is built by ``target.options`` takes them with ``strict=True`` and
-    gives the same tokens.
+    Values stay as they are, bit by bit.
 
     Args:
-        backbone: :class:`ibot_mm.MaskedVisionTransformer` or
-            :class:`ibot_mm.MaskedSwinTransformer`.
-        library: 'mmpretrain' (of Swin mmdet and mmseg too), 'timm', 'published' (the published
-            iBOT) or 'huggingface' (transformers).
+        state_dict: Weights under our names.
+        target: The network.
+        library: Whose it is, for messages.
 
     Raises:
-        CheckpointError: If the library is unknown or has no network with all parts of this one.
+        CheckpointError: If the network lacks a part.
     """
-    if library not in LIBRARIES:
-        raise CheckpointError(f"Unknown library '{library}': choose from {', '.join(LIBRARIES)}.")
-    if hasattr(backbone, 'stages'):
-        return _export_swin(cast(Any, backbone), library)
-    target = LIBRARIES[library](describe_backbone(backbone))
     if target.lacks:
         raise CheckpointError(
             f'{target.title} cannot hold these weights, which have {", ".join(target.lacks)}. '
             f'Export them for another library than {library}.'
         )
-    state = {n: t for n, t in backbone.state_dict().items() if n not in target.left_out}
+    state = {n: t for n, t in state_dict.items() if n not in target.left_out}
     if target.positions and 'pos_embed' in state:
         before, patches = state['pos_embed'].tensor_split([int('cls_token' in state)], dim=1)
         zeros = patches.new_zeros(1, target.positions, patches.shape[2])
@@ -71,117 +98,14 @@ def export_backbone(backbone: nn.Module, library: str) -> Export:
     return Export(target, express(state, target.format))
 
 
-def export_timm_model(tensors: Mapping[str, Tensor], network: str = 'teacher') -> Export | None:
-    """Weights of a timm model that was trained inside :class:`ibot_mm.TimmVisionTransformer`.
+def call(function: str, *args: Any, **options: Any) -> str:
+    """A call, as one would write it."""
 
-    There its names only have a prefix, so any model of timm's can be exported, formats that this
-    package does not know included.
+    def written(value: Any) -> str:
+        if isinstance(value, partial):
+            return f'partial(nn.LayerNorm, eps={value.keywords["eps"]})'
+        return repr(value)
 
-    Args:
-        tensors: A whole checkpoint, as from :func:`load_checkpoint_file`.
-        network: 'teacher' or 'student'. Defaults to 'teacher'.
-
-    Returns:
-        The weights; None if the checkpoint holds no such model.
-
-    Raises:
-        CheckpointError: If there is not exactly one such network.
-    """
-    names = [name.partition(TIMM_MODEL) for name in tensors]
-    prefixes = list(dict.fromkeys(start + sign for start, sign, _ in names if sign))
-    if not prefixes:
-        return None
-    prefix = choose_prefix(prefixes, network)
-    mask_token = prefix.removesuffix(TIMM_MODEL) + 'mask_token'
-    target = Target(
-        title='the timm model of the training',
-        format=TIMM,
-        options={},
-        usage='timm.create_model(NAME, num_classes=0, ..., checkpoint_path=FILE), as in training',
-        suffixes=('.safetensors', '.pth'),
-        left_out={'mask_token': MASK_TOKEN} if mask_token in tensors else {},
-    )
-    weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    return Export(target, weights)
-
-
-def _export_swin(backbone: Any, library: str) -> Export:
-    state = backbone.state_dict()
-    if library == 'huggingface':
-        raise CheckpointError(
-            'Swin is exported for mmpretrain (and mmdet, mmseg), timm and published, not for '
-            f'{library}.'
-        )
-    target = _swin_target(backbone, library)
-    if library != 'published' and state.pop('mask_token', None) is not None:
-        target.left_out['mask_token'] = MASK_TOKEN
-    if library == 'mmpretrain':
-        return Export(target, state)
-    if library == 'timm':  # which does not store what it computes
-        state = {name: tensor for name, tensor in state.items() if not name.endswith(INDEX)}
-    return Export(target, express_swin(state, target.format))
-
-
-def _swin_target(backbone: Any, library: str) -> Target:
-    patch = backbone.patch_embed.projection.kernel_size[0]
-    height, width = (patch * number for number in backbone.patch_resolution)
-    own = swin_options(backbone.state_dict(), Settings(img_size=(height, width)))
-    if library == 'mmpretrain':
-        norm = dict(type='LN', eps=EPS)
-        stages = [
-            dict(
-                window_size=stage.blocks[0].attn.window_size,
-                block_cfgs=dict(norm_cfg=norm),
-                downsample_cfg=dict(norm_cfg=norm),
-            )
-            for stage in backbone.stages
-        ]
-        options = dict(
-            arch=own['arch'],
-            in_channels=own['in_channels'],
-            img_size=(height, width),
-            patch_size=patch,
-            out_indices=(len(stages) - 1,),
-            norm_cfg=norm,
-            patch_cfg=dict(norm_cfg=norm, padding=0),
-            stage_cfgs=stages,
-        )
-        return Target(
-            title="mmpretrain's SwinTransformer, whose names mmdet's and mmseg's have too",
-            format=MMPRETRAIN,
-            options=options,
-            usage=call('dict', type='mmpretrain.SwinTransformer', **options)[:-1]
-            + ", init_cfg=dict(type='Pretrained', checkpoint=FILE))",
-            suffixes=('.pth',),
-        )
-    options = dict(
-        img_size=(height, width) if library == 'timm' else height,
-        patch_size=patch,
-        in_chans=own['in_channels'],
-        embed_dim=own['arch']['embed_dims'],
-        depths=own['arch']['depths'],
-        num_heads=own['arch']['num_heads'],
-        window_size=own['window_size'],
-        num_classes=0,
-    )
-    format = swin_format(backbone.num_layers, of_timm=library == 'timm')
-    if library == 'timm':
-        name = 'swin_tiny_patch4_window7_224'
-        options |= dict(norm_layer=partial(nn.LayerNorm, eps=EPS))
-        return Target(
-            title=format.title,
-            format=format,
-            options=dict(model_name=name) | options,
-            usage=call('timm.create_model', name, **options)[:-1] + ', checkpoint_path=FILE)',
-            remark='timm pads maps in another way, where windows do not divide them',
-            suffixes=('.safetensors', '.pth'),
-        )
-    options['masked_im_modeling'] = own['mask_token']
-    return Target(
-        title=format.title,
-        format=format,
-        options=options,
-        usage=call('models.swin_transformer.SwinTransformer', **options)
-        + ".load_state_dict(torch.load(FILE)['state_dict'])",
-        suffixes=('.pth',),
-    )
+    words = [repr(value) for value in args]
+    words += [f'{name}={written(value)}' for name, value in options.items()]
+    return f'{function}({", ".join(words)})'

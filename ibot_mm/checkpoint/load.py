@@ -1,174 +1,175 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Filling a backbone with the weights of a checkpoint."""
+"""Filling backbones with the weights of a checkpoint, and building those that it holds."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from torch import Tensor, nn
+from mmengine.config import Config
+from torch import nn
 
-from .convert import revert
-from .errors import CheckpointError
-from .files import load_checkpoint_file
-from .fit import fit
-from .recognize import Network, find_networks, recognize
-from .report import LoadReport
-from .settings import Settings, read_settings
+from ibot_mm.registry import MODELS
+
+from .checkpoint import Checkpoint
+from .export import Export
+from .families import family_named, family_of
+from .locate import CheckpointError
+from .parts import PATCHES
+from .recognize import TIMM_MODEL, recognize
+from .report import LoadReport, summary
+from .timm_models import export_network
+from .vit_targets import LIBRARIES
 
 
-def load_pretrained_vit(
-    module: nn.Module, checkpoint: str | Path, network: str = 'teacher', strict: bool = True
+def load_weights(
+    backbone: nn.Module,
+    checkpoint: str | Path | Checkpoint,
+    network: str = 'teacher',
+    prefix: str | None = None,
+    strict: bool = True,
+    assume: Mapping[str, Any] | None = None,
 ) -> LoadReport:
-    """Fill a ViT with weights of any known format.
+    """Fill a backbone with weights of any known format.
 
     Args:
-        module: Backbone with mmpretrain's parameter names.
-        checkpoint: See :func:`load_checkpoint_file`.
-        network: See :func:`recognize`. Defaults to 'teacher'.
+        backbone: A ViT of this project, mmpretrain or mmseg; one that holds a model of timm, such
+            as :class:`ibot_mm.TimmVisionTransformer`; or a Swin of any mm package.
+        checkpoint: A location, see :meth:`Checkpoint.open`, or an open checkpoint.
+        network: 'teacher' or 'student', where the file has both. Defaults to 'teacher'.
+        prefix: What the names of the wanted network have in front, in place of ``network``.
+            Defaults to None.
         strict: Whether weights that do not fit are an error; else they are a warning, and what
             fits is loaded. Defaults to True.
+        assume: What nothing in the file tells, such as ``dict(activation='quick_gelu')``.
+            Defaults to None.
 
     Returns:
         What was loaded and what was not.
 
     Raises:
-        CheckpointError: If the file cannot be read, holds no ViT, or its weights do not fit. The
-            message names the causes and the options that end them.
+        CheckpointError: If the file cannot be read, does not hold such a network, or its weights
+            do not fit. The message names the causes and the options that end them.
     """
-    tensors = load_checkpoint_file(checkpoint)
+    family = family_of(backbone)
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
     try:
-        source = recognize(tensors, network)
+        source = recognize(opened.tensors, network, prefix)
+        report, state = family.compare(backbone, source, opened, assume)
     except CheckpointError as error:
-        raise CheckpointError(f'{checkpoint} cannot be used: {error}.') from error
-    return fill(module, source, tensors, str(checkpoint), read_settings(checkpoint), strict)
-
-
-def fill(
-    module: nn.Module,
-    source: Network,
-    tensors: Iterable[str],
-    checkpoint: str,
-    settings: Settings,
-    strict: bool = True,
-) -> LoadReport:
-    """Fill a ViT with a network of a checkpoint that has been read.
-
-    Args:
-        module: As of :func:`load_pretrained_vit`.
-        source: The network.
-        tensors: All names in the checkpoint, for the report.
-        checkpoint: Where it came from, for messages.
-        settings: What is told beside the weights.
-        strict: As of :func:`load_pretrained_vit`. Defaults to True.
-    """
-    report, state = compare(module, source, tensors, checkpoint, settings)
+        raise CheckpointError(f'{opened.location} cannot be used: {error}.') from error
     if report.differences and strict:
+        amiss = dict(missing=report.missing, unexpected=report.unexpected)
+        names = [f'{kind}: {summary(names)}' for kind, names in amiss.items() if names]
         raise CheckpointError(
             '\n'.join(
                 [
-                    f'{checkpoint} ({source.format.title}) does not fit {report.backbone}:',
+                    f'{opened.location} ({report.format}) does not fit {report.backbone}:',
                     *(f'  - {difference}' for difference in report.differences),
+                    *(f'  - {line}' for line in names),
                     'With strict=False what fits is loaded, with a warning.',
                 ]
             )
         )
     if not state:
-        raise CheckpointError(f'{checkpoint}: no tensor of it fits {report.backbone}.')
-    module.load_state_dict(state, strict=False)
+        raise CheckpointError(f'{opened.location}: no tensor of it fits {report.backbone}.')
+    backbone.load_state_dict(state, strict=False)
     return report
 
 
-def compare(
-    module: nn.Module,
-    source: Network,
-    tensors: Iterable[str],
-    checkpoint: str,
-    settings: Settings,
-) -> tuple[LoadReport, dict[str, Tensor]]:
-    """Compare a ViT with a network of a checkpoint, as :func:`fill` does it, and load nothing.
+def rebuild_backbone(
+    checkpoint: str | Path | Checkpoint,
+    network: str = 'teacher',
+    prefix: str | None = None,
+    assume: Mapping[str, Any] | None = None,
+) -> tuple[Any, LoadReport]:
+    """Build the backbone whose weights a checkpoint holds, and fill it.
+
+    Args:
+        checkpoint: A location, see :meth:`Checkpoint.open`, or an open checkpoint.
+        network: As of :func:`load_weights`. Defaults to 'teacher'.
+        prefix: As of :func:`load_weights`. Defaults to None.
+        assume: As of :func:`load_weights`, such as ``dict(num_heads=6)``. Defaults to None.
 
     Returns:
-        What would be loaded and what keeps the rest from it, and the weights for the module.
+        A backbone of this project in evaluation mode, with weights of the checkpoint's type, and
+        what was loaded.
+
+    Raises:
+        CheckpointError: If the file cannot be read, does not hold such a network, or one that no
+            backbone of this project is.
     """
-    target = _network_of(module)
-    report = LoadReport(
-        checkpoint=checkpoint,
-        format=source.format.title,
-        network=source.prefix,
-        backbone=type(module).__name__,
-        unexpected=list(source.weights.unknown),
-        left_out=_left_out(tensors, source),
-        new=_without_counterpart(target),
-    )
-    _compare_settings(report, settings, source, module)
-    weights = fit(
-        source.weights.state,
-        source.format,
-        target.weights.state,
-        grid=cast(Any, module).patch_resolution,
-        rotary=getattr(module, 'rotary', False),
-        report=report,
-    )
-    state = revert(weights, target.format, module.state_dict())
-    report.loaded = list(state)
-    return report, state
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
+    try:
+        source = recognize(opened.tensors, network, prefix)
+        options = family_named(source).options(source, opened, assume)
+        backbone: Any = MODELS.build(options)
+        backbone.to(source.weights.state[PATCHES].dtype).eval()
+        report, state = family_of(backbone).compare(backbone, source, opened, assume)
+        if report.differences or report.resized:
+            wrong = [*report.differences, *report.resized]
+            raise CheckpointError(f'it is not complete or not known: {"; ".join(wrong)}')
+    except CheckpointError as error:
+        raise CheckpointError(f'{opened.location} cannot be used: {error}.') from error
+    backbone.load_state_dict(state, strict=False)
+    return backbone, report
 
 
-def _network_of(module: nn.Module) -> Network:
-    """The module as one of the networks that formats describe."""
-    networks = find_networks(module.state_dict())
-    name = type(module).__name__
-    for network in networks:
-        if not network.prefix:
-            return network
-    if networks:
-        places = ' or '.join(f"'{network.prefix[:-1]}'" for network in networks)
-        raise CheckpointError(
-            f'Weights of a ViT are for a ViT, and {name} only contains one: move the init_cfg '
-            f'into the config of {places}.'
-        )
-    raise CheckpointError(
-        f"{name} is no ViT with mmpretrain's parameter names, such as "
-        'ibot_mm.MaskedVisionTransformer, ibot_mm.ViTPyramid or mmpretrain.VisionTransformer.'
-    )
+def backbone_config(backbone: nn.Module) -> str:
+    """The text of a config that builds a backbone of this project, to be stored beside its weights.
+
+    There :func:`load_weights` finds what weights do not show, such as the heads of a ViT.
+    """
+    return Config(dict(model=dict(backbone=family_of(backbone).config(backbone)))).pretty_text
 
 
-def _left_out(tensors: Iterable[str], source: Network) -> dict[str, list[str]]:
-    """Names of a checkpoint that no backbone needs, by what they are."""
-    left_out: dict[str, list[str]] = {}
-    for name, what in source.weights.left_out.items():
-        left_out.setdefault(what, []).append(name)
-    beside = [_room(name, source.prefix) for name in tensors if not name.startswith(source.prefix)]
-    return left_out | ({'heads and other networks': beside} if beside else {})
+def export_backbone(backbone: nn.Module, library: str) -> Export:
+    """Give the weights of a backbone the names and form of a library.
+
+    Values stay as they are, bit by bit: read back by :func:`rebuild_backbone` they are the same. A
+    network of the library that is built by ``target.options`` takes them with ``strict=True`` and
+    gives the same tokens.
+
+    Args:
+        backbone: :class:`ibot_mm.MaskedVisionTransformer`,
+            :class:`ibot_mm.MaskedSwinTransformer` or :class:`ibot_mm.TimmVisionTransformer`.
+        library: 'mmpretrain' (of Swin mmdet and mmseg too), 'timm', 'published' (the published
+            iBOT) or 'huggingface' (transformers).
+
+    Raises:
+        CheckpointError: If the library is unknown or has no network with all parts of this one.
+    """
+    if library not in LIBRARIES:
+        raise CheckpointError(f"Unknown library '{library}': choose from {', '.join(LIBRARIES)}.")
+    return family_of(backbone).export(backbone, library)
 
 
-def _room(name: str, prefix: str) -> str:
-    """A name up to where it leaves a prefix: ``'neck.*'`` beside ``'backbone.'``."""
-    segments, shared = name.split('.'), prefix.split('.')
-    depth = next((i for i, (a, b) in enumerate(zip(segments, shared)) if a != b), 0)
-    return '.'.join(segments[: depth + 1]) + ('.*' if depth + 1 < len(segments) else '')
+def export_checkpoint(
+    checkpoint: str | Path,
+    library: str,
+    network: str = 'teacher',
+    prefix: str | None = None,
+    assume: Mapping[str, Any] | None = None,
+) -> tuple[Export, str | None, LoadReport | None]:
+    """Give the weights in a checkpoint the names and form of a library.
 
+    Args:
+        checkpoint: A location, see :meth:`Checkpoint.open`.
+        library: As of :func:`export_backbone`.
+        network: As of :func:`load_weights`. Defaults to 'teacher'.
+        prefix: As of :func:`load_weights`. Defaults to None.
+        assume: As of :func:`load_weights`. Defaults to None.
 
-def _without_counterpart(target: Network) -> list[str]:
-    """Names of a backbone that no checkpoint of a ViT has, such as those of a pyramid."""
-    of_its_own = [n for n, w in target.weights.left_out.items() if w != 'computed, not learned']
-    return [*target.weights.unknown, *of_its_own]
-
-
-def _compare_settings(
-    report: LoadReport, settings: Settings, source: Network, module: nn.Module
-) -> None:
-    """Compare what weights do not show, where it is known: heads and the eps of norms."""
-    layer: Any = module.get_submodule('layers.0')
-    heads, ours = settings.num_heads, layer.attn.num_heads
-    if heads and heads != ours:
-        report.differences.append(
-            f'the checkpoint has {heads} attention heads, the backbone {ours}: set '
-            f'num_heads={heads} in arch'
-        )
-    eps, ours = settings.norm_eps or source.format.norm_eps, layer.ln1.eps
-    if eps and abs(eps - ours) > 2e-6:
-        report.notes.append(
-            f'Norms of its network have an eps of {eps}, those of the backbone {ours}: set '
-            f"norm_cfg=dict(type='LN', eps={eps})."
-        )
+    Returns:
+        The export; the text of a config of the backbone, and what was loaded into it: None for a
+        model of timm, whose names only lose their prefix.
+    """
+    opened = Checkpoint.open(checkpoint)
+    if library == 'timm':
+        try:
+            source = recognize(opened.tensors, network, prefix)
+        except CheckpointError as error:
+            raise CheckpointError(f'{opened.location} cannot be used: {error}.') from error
+        if source.family == TIMM_MODEL:
+            return export_network(source, opened), None, None
+    backbone, report = rebuild_backbone(opened, network, prefix, assume)
+    return export_backbone(backbone, library), backbone_config(backbone), report

@@ -1,98 +1,291 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Parts that one ViT has and another has not, and what to do about it."""
+"""What a ViT can have or be: each part once, and how it is known, told and set."""
 
-from collections.abc import Container
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from .formats import match
+from torch import Tensor
+
+from .convert import num_layers
+from .locate import CheckpointError
+from .names import ROTARY, match
+
+State = Mapping[str, Tensor]
+PATCHES = 'patch_embed.projection.weight'
+FIRST = 'layers.0.'
+EPS = 1e-6  # of iBOT, DINO, DINOv2, timm
+ACTIVATIONS: dict[str, dict[str, Any]] = {
+    'gelu': dict(type='GELU'),
+    'gelu_tanh': dict(type='GELU', approximate='tanh'),
+    'quick_gelu': dict(type='mmpretrain.QuickGELU'),
+    'relu': dict(type='ReLU'),
+}
 
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters that a network has or has not.
+    """One thing that a ViT can have or be.
 
     Args:
-        names: Templates of our names.
-        title: What they are, for messages.
-        surplus: What to do if the checkpoint has them and the backbone does not; None where they
-            can be left out, since the backbone is meant to do without.
-        lacking: What to do if the backbone has them and the checkpoint does not; None where they
-            can start new, empty where ``surplus`` of another part says it.
+        name: Attribute of :class:`ibot_mm.checkpoint.Architecture`, and the key by which it is
+            told where nothing else tells it.
+        title: What it is, for messages.
+        tensors: Reads it off weights under our names; None where they do not show it.
+        module: Reads it off a backbone with mmpretrain's parts.
+        timm: Reads it off a model of timm.
+        json: Reads it off Hugging Face's ``config.json``.
+        config: Reads it off the config of a backbone of mmpretrain or ours.
+        option: Arguments of our backbone that make it so.
+        default: What those arguments are when left out, or a function of the architecture.
+        parameters: Templates of its parameters' names.
+        size: Whether it is a number that must be equal, rather than something present or not.
+        may_drop: Whether a backbone may do without it, leaving parameters of the checkpoint out.
+        may_start_new: Whether a backbone may have it anew.
+        advice: What to do where the checkpoint has it, if not to set the option; ``{number}`` is
+            the value.
+        lacking: What to do where the backbone has it and the checkpoint does not, if not to set
+            the option; empty where another part says it.
+        words: Of the report, with and without it; ``{number}`` is the value.
     """
 
-    names: tuple[str, ...]
+    name: str
     title: str
-    surplus: str | None
-    lacking: str | None
+    tensors: Callable[[State], Any] | None = None
+    module: Callable[[Any], Any] | None = None
+    timm: Callable[[Any], Any] | None = None
+    json: Callable[[dict[str, Any]], Any] | None = None
+    config: Callable[[dict[str, Any]], Any] | None = None
+    option: Callable[[Any], dict[str, Any]] | None = None
+    default: Any = None
+    parameters: tuple[str, ...] = ()
+    size: bool = False
+    may_drop: bool = False
+    may_start_new: bool = False
+    advice: str = ''
+    lacking: str | None = None
+    words: tuple[str, str] = ('', '')
 
+
+def _has(name: str) -> Callable[[State], bool]:
+    return lambda state: name in state
+
+
+def _length(name: str) -> Callable[[State], int]:
+    return lambda state: state[name].shape[1] if name in state else 0
+
+
+def _hidden(state: State) -> int:
+    name = f'{FIRST}ffn.w3.weight' if f'{FIRST}ffn.w3.weight' in state else _SECOND
+    if name not in state:
+        raise CheckpointError(f"it is not complete, it lacks '{name}'")
+    return state[name].shape[1]
+
+
+def _activation_of(layer: Any) -> str:
+    """Of a layer of mmpretrain or mmseg."""
+    if hasattr(layer.ffn, 'w3'):
+        return 'silu'
+    return activation_name(layer.ffn.layers[0][1])
+
+
+def activation_name(module: Any) -> str:
+    """Our name of an activation: of a module, a function, Hugging Face's or timm's name."""
+    if getattr(module, 'approximate', 'none') == 'tanh':
+        return 'gelu_tanh'
+    name = module if isinstance(module, str) else getattr(module, '__name__', type(module).__name__)
+    known = dict(
+        gelutanh='gelu_tanh', geluquick='quick_gelu', quickgelu='quick_gelu', gelunew='gelu_tanh',
+        gelupytorchtanh='gelu_tanh', swish='silu', gelupython='gelu',
+    )  # fmt: skip
+    plain = name.lower().replace('_', '').replace('activation', '')
+    return known.get(plain, plain)
+
+
+def _rotary_of_timm(model: Any) -> str:
+    rope = getattr(model, 'rope', None)
+    if rope is None:
+        return ''
+    kind = type(rope).__name__
+    base = getattr(rope, 'temperature', getattr(rope, 'base', None))
+    if kind == 'RotaryEmbeddingDinoV3':
+        return rotary_name(base)
+    return f"rotary in the form of timm's {kind}"
+
+
+def rotary_name(base: float | None) -> str:
+    """The rotary position embedding of DINOv3, by the base of its periods."""
+    return ROTARY if base in (None, 100) else f'rotary of base {base:g}, not 100'
+
+
+def _rotary_of_json(config: dict[str, Any]) -> str | None:
+    if config.get('model_type') != 'dinov3_vit':
+        return None
+    parameters = config.get('rope_parameters') or {}
+    return rotary_name(config.get('rope_theta', parameters.get('rope_theta')))
+
+
+_SECOND = f'{FIRST}ffn.layers.1.weight'
+_PLAIN = ('layers.{layer}.ffn.layers.0.0.{leaf}', 'layers.{layer}.ffn.layers.1.{leaf}')
+_GATED = ('layers.{layer}.ffn.w12.{leaf}', 'layers.{layer}.ffn.w3.{leaf}')
 
 PARTS = (
-    Part(('cls_token',), 'a [CLS] token', None, 'set with_cls_token=False'),
     Part(
-        ('dist_token',),
-        'a distillation token (DeiT)',
-        'take weights without distillation, or mmpretrain.DistilledVisionTransformer as backbone',
-        'take weights with distillation, or mmpretrain.VisionTransformer as backbone',
+        'num_layers', 'number of layers', num_layers, size=True,
+        option=lambda a: dict(arch=dict(num_layers=a.num_layers)),
+        advice='set num_layers={number} in arch, or take weights of another size',
     ),
     Part(
-        ('register_tokens',),
-        'register tokens',
-        "set num_registers={number} (an option of ibot_mm's backbones)",
-        'set num_registers=0',
-    ),
-    Part(('mask_token',), 'a mask token', None, None),
-    Part(
-        ('pre_norm.{leaf}',), 'a norm before the layers', 'set pre_norm=True', 'set pre_norm=False'
+        'embed_dims', 'channels', lambda state: state[PATCHES].shape[0], size=True,
+        option=lambda a: dict(arch=dict(embed_dims=a.embed_dims)),
+        advice='set embed_dims={number} in arch, or take weights of another size',
     ),
     Part(
-        ('layers.{layer}.attn.gamma1.weight', 'layers.{layer}.ffn.gamma2.weight'),
-        'layer scale',
-        'set layer_scale_init_value=1e-5',
-        'set layer_scale_init_value=0.',
+        'in_channels', 'channels of images', lambda state: state[PATCHES].shape[1], size=True,
+        option=lambda a: dict(in_channels=a.in_channels), default=3,
+    ),
+    Part('patch_size', 'patch size', lambda state: tuple(state[PATCHES].shape[2:])),
+    Part(
+        'hidden', 'hidden channels of the feed-forward network', _hidden, size=True,
+        # mmpretrain's SwiGLU takes two thirds of the number that it is given.
+        option=lambda a: dict(
+            arch=dict(feedforward_channels=-(-a.hidden * 3 // 2) if a.gated else a.hidden)
+        ),
     ),
     Part(
-        ('layers.{layer}.attn.qkv.bias',),
-        'biases of queries and values',
-        'set qkv_bias=True',
-        'set qkv_bias=False',
+        'num_heads', 'attention heads',
+        module=lambda m: m.layers[0].attn.num_heads,
+        timm=lambda m: m.blocks[0].attn.num_heads,
+        json=lambda c: c.get('num_attention_heads'),
+        config=lambda c: c['arch']['num_heads'],
+        option=lambda a: dict(arch=dict(num_heads=a.num_heads)),
     ),
     Part(
-        ('patch_embed.projection.bias',),
-        'a bias of the patch embedding',
-        'set patch_cfg=dict(bias=True)',
-        'set patch_cfg=dict(bias=False)',
+        'grid', 'patches of the learned position embedding', parameters=('pos_embed',),
     ),
     Part(
-        ('layers.{layer}.ffn.layers.0.0.{leaf}', 'layers.{layer}.ffn.layers.1.{leaf}'),
-        'a plain feed-forward network',
-        "set layer_cfgs=dict(ffn_type='origin')",
-        '',
+        'relative', 'a relative position bias',
+        lambda state: any(name.endswith('relative_position_bias_table') for name in state),
     ),
     Part(
-        ('layers.{layer}.ffn.w12.{leaf}', 'layers.{layer}.ffn.w3.{leaf}'),
-        'a gated feed-forward network (SwiGLU)',
-        "set layer_cfgs=dict(ffn_type='swiglu_fused')",
-        '',
+        'rotary', 'rotary position embedding',
+        module=lambda m: ROTARY if getattr(m, 'rotary', False) else '',
+        timm=_rotary_of_timm, json=_rotary_of_json,
+        config=lambda c: ROTARY if c.get('rotary') else '',
+        option=lambda a: dict(rotary=True), default='',
     ),
-    Part(('ln1.{leaf}',), 'a final norm', None, 'set final_norm=False'),
-    Part(('ln2.{leaf}',), 'a norm of the mean of the patches', None, None),
-)
+    Part(
+        'layer_scale', 'layer scale', _has(f'{FIRST}attn.gamma1.weight'),
+        option=lambda a: dict(layer_scale_init_value=1e-5 if a.layer_scale else 0.0),
+        default=False, words=('layer scale', ''),
+        parameters=('layers.{layer}.attn.gamma1.weight', 'layers.{layer}.ffn.gamma2.weight'),
+    ),
+    Part(
+        'num_registers', 'register tokens', _length('register_tokens'), size=True,
+        option=lambda a: dict(num_registers=a.num_registers), default=0,
+        parameters=('register_tokens',), words=('{number} registers', ''),
+        advice="set num_registers={number} (an option of ibot_mm's backbones)",
+    ),
+    Part(
+        'mask_token', 'a mask token', _has('mask_token'), parameters=('mask_token',),
+        may_drop=True, may_start_new=True, words=('mask token', ''),
+    ),
+    Part(
+        'dist_token', 'a distillation token (DeiT)', _has('dist_token'),
+        parameters=('dist_token',), words=('distillation token', ''), default=False,
+        advice='take weights without distillation, or mmpretrain.DistilledVisionTransformer as '
+        'backbone',
+        lacking='take weights with distillation, or mmpretrain.VisionTransformer as backbone',
+    ),
+    Part(
+        'gated', 'a gated feed-forward network (SwiGLU)', _has(f'{FIRST}ffn.w3.weight'),
+        option=lambda a: dict(
+            layer_cfgs=dict(ffn_type='swiglu_fused' if a.gated else 'origin')
+        ),
+        default=False, parameters=_GATED, lacking='', words=('SwiGLU', ''),
+    ),
+    Part(
+        'plain', 'a plain feed-forward network', _has(_SECOND), parameters=_PLAIN, lacking='',
+        advice="set layer_cfgs=dict(ffn_type='origin')",
+    ),
+    Part(
+        'activation', 'activation of the feed-forward network',
+        module=lambda m: _activation_of(m.layers[0]),
+        timm=lambda m: activation_name(m.blocks[0].mlp.act),
+        json=lambda c: activation_name(c['hidden_act']),
+        config=lambda c: _activation_of_config(c['layer_cfgs']['act_cfg']),
+        option=lambda a: dict(layer_cfgs=dict(act_cfg=ACTIVATIONS.get(a.activation))),
+        default=lambda a: 'silu' if a.gated else 'gelu',
+    ),
+    Part(
+        'pre_norm', 'a norm before the layers', _has('pre_norm.weight'),
+        option=lambda a: dict(pre_norm=a.pre_norm), default=False,
+        parameters=('pre_norm.{leaf}',), words=('norm before the layers', ''),
+    ),
+    Part(
+        'cls_token', 'a [CLS] token', _has('cls_token'), parameters=('cls_token',),
+        option=lambda a: dict(with_cls_token=a.cls_token), default=True, may_drop=True,
+        words=('', 'no [CLS] token'),
+    ),
+    Part(
+        'final_norm', 'a final norm', _has('ln1.weight'), parameters=('ln1.{leaf}',),
+        option=lambda a: dict(final_norm=a.final_norm), default=True, may_drop=True,
+        words=('', 'no final norm'),
+    ),
+    Part(
+        'mean_norm', 'a norm of the mean of the patches', _has('ln2.weight'),
+        parameters=('ln2.{leaf}',), may_drop=True, may_start_new=True,
+    ),
+    Part(
+        'qkv_bias', 'biases of queries and values', _has(f'{FIRST}attn.qkv.bias'),
+        option=lambda a: dict(qkv_bias=a.qkv_bias), default=True,
+        parameters=('layers.{layer}.attn.qkv.bias',),
+        words=('', 'no biases of queries, keys and values'),
+    ),
+    Part(
+        'patch_bias', 'a bias of the patch embedding', _has('patch_embed.projection.bias'),
+        option=lambda a: dict(patch_cfg=dict(bias=a.patch_bias)), default=lambda a: not a.pre_norm,
+        parameters=('patch_embed.projection.bias',),
+    ),
+    Part(
+        'norm_eps', 'eps of norms',
+        module=lambda m: m.layers[0].ln1.eps, timm=lambda m: m.blocks[0].norm1.eps,
+        json=lambda c: c.get('layer_norm_eps'), config=lambda c: c['norm_cfg']['eps'],
+        option=lambda a: dict(norm_cfg=dict(type='LN', eps=a.norm_eps)), default=EPS,
+    ),
+)  # fmt: skip
+BY_NAME = {part.name: part for part in PARTS}
+UNSEEN = tuple(part for part in PARTS if part.module)  # which tensors do not show
+
+
+def _activation_of_config(act_cfg: dict[str, Any]) -> str:
+    tanh = act_cfg.get('approximate') == 'tanh'
+    return 'gelu_tanh' if tanh else activation_name(act_cfg['type'].rpartition('.')[2])
 
 
 def part_of(name: str) -> Part | None:
     """The part that a parameter, by our name, belongs to; None for what every ViT has."""
-    return next((p for p in PARTS if any(match(n, name) is not None for n in p.names)), None)
+    found = (
+        p for p in PARTS if any(match(template, name) is not None for template in p.parameters)
+    )
+    return next(found, None)
 
 
-def is_left_out(name: str, target: Container[str]) -> bool:
-    """Whether a parameter of a checkpoint can be left out.
+def ask(name: str) -> str:
+    """How to tell a part that nothing in the file tells."""
+    examples = dict(activation="activation='gelu' or 'quick_gelu'", rotary='rotary=False or True')
+    return (
+        f'nothing in the file tells its {BY_NAME[name].title}: say it by '
+        f'assume=dict({examples.get(name, f"{name}=...")})'
+    )
 
-    Args:
-        name: Our name of it; the backbone has none of that name.
-        target: Our names of the backbone's parameters. One without [CLS] is meant for patches
-            only, and registers and distillation token are left out with it.
-    """
-    if name in ('register_tokens', 'dist_token') and 'cls_token' not in target:
-        return True
-    part = part_of(name)
-    return part is not None and part.surplus is None
+
+def written(options: Mapping[str, Any]) -> str:
+    """Arguments as one would write them in a config."""
+
+    def value(of: Any) -> str:
+        if isinstance(of, dict):
+            return f'dict({written(of)})'
+        return repr(of).replace('e-0', 'e-') if isinstance(of, float) else repr(of)
+
+    return ', '.join(f'{name}={value(of)}' for name, of in options.items())

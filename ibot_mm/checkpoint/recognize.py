@@ -1,43 +1,60 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Which networks a checkpoint holds, and whose names they have."""
+"""Which networks a checkpoint holds, of which family, and whose names they have."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from .convert import Converted, convert
-from .errors import CheckpointError
-from .formats import FORMATS, Format
+from .convert import Converted, convert, num_layers
+from .formats import FORMATS
+from .formats.swin import swin_format_of
+from .locate import CheckpointError
+from .names import Format
 
-TEACHERS = {'teacher', 'state_dict_ema', 'model_ema'}  # averages of weights over training
+VIT, SWIN, TIMM_MODEL = 'ViT', 'Swin', "timm's ViT"  # families
+OF_TIMM_MODEL = 'timm_model.'  # between the name of our backbone and timm's names
+# Averages of weights over training.
+TEACHERS = {'teacher', 'state_dict_ema', 'model_ema', 'target_encoder', 'teacher_backbone'}
 # Not the network that a checkpoint was made for.
 OTHERS = {'ema_state_dict', 'target_generator', 'momentum_encoder', 'decoder'}
 
-# Kinds of network that are no ViT, by a name of theirs.
+# Kinds of network that no backbone here is, by a name of theirs.
+_WINDOWED = (
+    'windows and relative positions (rel_pos_h, rel_pos_w) in each layer, which no backbone has'
+)
 FOREIGN = (
-    (r'(^|\.)layer1\.0\.conv1\.', 'a ResNet'),
+    (r'(^|\.)(layer1|res2)\.0\.conv1\.', 'a ResNet'),
+    (r'attn\.logit_scale|\.cpb_mlp\.', 'a Swin Transformer v2, whose attention no Swin here has'),
+    (r'image_encoder\..*attn\.rel_pos_h', f"SAM's image encoder, with {_WINDOWED}"),
+    (r'attn\.rel_pos_h|attention\.rel_pos_h', f'a ViTDet, with {_WINDOWED}'),
+    (r'(inner_attn_ln|attn\.norm|attn\.inner_attn_ln|mlp\.ffn_ln|mlp\.norm)\.weight',
+     'an EVA-02, with norms within its branches: take ibot_mm.TimmVisionTransformer as backbone, '
+     'with the model_name of timm'),
     (r'layers\.\d+\.blocks\.\d+\.|stages\.\d+\.blocks\.\d+\.attn', 'a Swin Transformer'),
     (r'stages\.\d+\.', 'a network of stages, such as ConvNeXt'),
-    (r'encoder_layer_\d+\.', "torchvision's ViT, a format that is not known here"),
-    (r'resblocks\.\d+\.', "OpenAI's CLIP, a format that is not known here"),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Network:
-    """A ViT within a checkpoint.
+    """A backbone within a checkpoint.
 
     Args:
         prefix: What its names have in front, for example ``'teacher.backbone.'``.
+        family: 'ViT', 'Swin' or "timm's ViT", the last a model of timm within a backbone of ours,
+            under timm's own names.
         format: Whose names they are.
         weights: Its weights under our names.
+        own: The same under their names, without prefix.
     """
 
     prefix: str
+    family: str
     format: Format
     weights: Converted
+    own: Mapping[str, Tensor]
 
     @property
     def is_teacher(self) -> bool:
@@ -45,66 +62,54 @@ class Network:
         return not TEACHERS.isdisjoint(self.prefix.split('.'))
 
 
-def recognize(state_dict: Mapping[str, Tensor], network: str = 'teacher') -> Network:
-    """Find the ViT in a checkpoint.
+def recognize(
+    tensors: Mapping[str, Tensor], network: str = 'teacher', prefix: str | None = None
+) -> Network:
+    """Find the backbone in a checkpoint.
 
     Args:
-        state_dict: Tensors by their names, with any prefix, as from
-            :func:`load_checkpoint_file`.
-        network: Which one, where there are several: 'teacher' (also the averages that timm and
-            DeiT store) or 'student'. A file with neither has one network, which is
-            taken. Defaults to 'teacher'.
-
-    Returns:
-        The network, its format recognized by its names.
+        tensors: By their names, with any prefix, as those of :class:`Checkpoint`.
+        network: Which one, where there are several: 'teacher' (also the averages that timm, DeiT
+            and I-JEPA store) or 'student'. A file with neither has one network, which is taken.
+            Defaults to 'teacher'.
+        prefix: What the names of the wanted one have in front, such as ``'encoder.'``, in place
+            of ``network``. Defaults to None.
 
     Raises:
-        CheckpointError: If there is no ViT, not the one wanted, or more than one.
-    """
-    networks = find_networks(state_dict)
-    if not networks:
-        raise CheckpointError(_why_none(state_dict))
-    teachers = [n for n in networks if n.is_teacher]
-    students = [n for n in networks if not n.is_teacher]
-    chosen = (teachers or students) if network == 'teacher' else students
-    prefixes = [n.prefix for n in networks]
-    if not chosen:
-        raise CheckpointError(f'it holds no student, only {prefixes}: set network="teacher"')
-    if len(chosen) > 1:
-        raise CheckpointError(f'it holds several networks, {prefixes}: store one of them alone')
-    return chosen[0]
-
-
-def choose_prefix(prefixes: Sequence[str], network: str) -> str:
-    """What the names of the wanted network have in front.
-
-    Args:
-        prefixes: Those of all networks in a checkpoint.
-        network: 'teacher' or 'student'. Where there is no teacher, the only network is taken for
-            both.
-
-    Raises:
-        CheckpointError: If there is no such network, or more than one.
+        CheckpointError: If there is none, not the one wanted, or more than one.
     """
     if network not in ('teacher', 'student'):
         raise CheckpointError(f"network must be 'teacher' or 'student', got {network!r}")
-    teachers = [prefix for prefix in prefixes if 'teacher' in prefix.split('.')]
-    students = [prefix for prefix in prefixes if prefix not in teachers]
+    networks = find_networks(tensors)
+    if not networks:
+        raise CheckpointError(_why_none(tensors))
+    prefixes = [n.prefix for n in networks]
+    if prefix is not None:
+        wanted = prefix.rstrip('.')
+        chosen = [n for n in networks if n.prefix.rstrip('.') == wanted]
+        chosen = chosen or [n for n in networks if n.prefix.rstrip('.').endswith(f'.{wanted}')]
+        if len(chosen) != 1:
+            raise CheckpointError(
+                f"it holds no single network '{prefix}': set prefix to one of {prefixes}"
+            )
+        return chosen[0]
+    teachers = [n for n in networks if n.is_teacher]
+    students = [n for n in networks if not n.is_teacher]
     chosen = (teachers or students) if network == 'teacher' else students
-    if len(chosen) != 1:
-        raise CheckpointError(
-            f'it holds no single {network}: networks were found under {list(prefixes)}. Give a '
-            "checkpoint of a pre-training, or network='teacher' where only that was stored"
-        )
+    if not chosen:
+        raise CheckpointError(f'it holds no student, only {prefixes}: set network="teacher"')
+    if len(chosen) > 1:
+        found = [n.prefix for n in chosen]
+        raise CheckpointError(f'it holds several networks, {found}: set prefix to one of them')
     return chosen[0]
 
 
-def find_networks(state_dict: Mapping[str, Tensor]) -> list[Network]:
-    """All ViTs in a checkpoint, by the names that some format gives to the patch embedding."""
+def find_networks(tensors: Mapping[str, Tensor]) -> list[Network]:
+    """All backbones in a checkpoint, by the names that some format gives to the patch embedding."""
     anchors = {format.anchor for format in FORMATS}
     prefixes = [
         name.removesuffix(anchor)
-        for name in state_dict
+        for name in tensors
         for anchor in anchors
         if name == anchor or name.endswith(f'.{anchor}')
     ]
@@ -112,11 +117,30 @@ def find_networks(state_dict: Mapping[str, Tensor]) -> list[Network]:
     for prefix in dict.fromkeys(prefixes):
         if not OTHERS.isdisjoint(prefix.split('.')):
             continue
-        own = {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
-        found = _best(_without_chunks(own))
+        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        found = _read(prefix, _without_chunks(own))
         if found:
-            networks.append(Network(prefix, *found))
+            networks.append(found)
     return networks
+
+
+def _read(prefix: str, own: Mapping[str, Tensor]) -> Network | None:
+    swin = swin_format_of(own)
+    if swin is not None:
+        return Network(prefix, SWIN, swin, convert(own, swin), own)
+    present = [f for f in FORMATS if all(name in own for name in (f.anchor, *f.requires))]
+    format, weights = _best(own, present)
+    if not num_layers(weights.state):
+        return None
+    family = TIMM_MODEL if prefix.endswith(OF_TIMM_MODEL) else VIT
+    return Network(prefix, family, format, weights, own)
+
+
+def foreign_kind(names: Iterable[str]) -> str | None:
+    """What a network is that no backbone here is; None for one that may be known."""
+    names = list(names)
+    found = (k for pattern, k in FOREIGN if any(re.search(pattern, name) for name in names))
+    return next(found, None)
 
 
 def _without_chunks(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -124,28 +148,15 @@ def _without_chunks(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {re.sub(r'^blocks\.\d+\.(\d+\.)', r'blocks.\1', n): t for n, t in state_dict.items()}
 
 
-def _best(state_dict: Mapping[str, Tensor]) -> tuple[Format, Converted] | None:
-    """The format that explains most names, if it finds encoder layers."""
-    kinds = {re.sub(r'\.\d+\.', '.0.', name) for name in state_dict}  # the same in every layer
-    candidates = [
-        format
-        for format in FORMATS
-        if all(name in state_dict for name in (format.anchor, *format.requires))
-    ]
-    format = max(candidates, key=lambda candidate: sum(map(candidate.explains, kinds)))
-    converted = convert(state_dict, format)
-    return (format, converted) if num_layers(converted.state) else None
+def _best(own: Mapping[str, Tensor], formats: Sequence[Format]) -> tuple[Format, Converted]:
+    """The format that explains most names."""
+    kinds = {re.sub(r'\.\d+\.', '.0.', name) for name in own}  # the same in every layer
+    format = max(formats, key=lambda candidate: sum(map(candidate.explains, kinds)))
+    return format, convert(own, format)
 
 
-def num_layers(names: Mapping[str, Tensor] | Sequence[str]) -> int:
-    """Number of encoder layers, by our names."""
-    found = (re.match(r'layers\.(\d+)\.', name) for name in names)
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
-
-
-def _why_none(state_dict: Mapping[str, Tensor]) -> str:
-    for pattern, kind in FOREIGN:
-        if any(re.search(pattern, name) for name in state_dict):
-            return f'it holds {kind}, and the backbone is a ViT'
-    names = ', '.join(list(state_dict)[:4])
-    return f'it holds no ViT of a known format; its {len(state_dict)} tensors begin with {names}'
+def _why_none(tensors: Mapping[str, Tensor]) -> str:
+    if kind := foreign_kind(tensors):
+        return f'it holds {kind}'
+    names = ', '.join(list(tensors)[:4])
+    return f'it holds no ViT of a known format; its {len(tensors)} tensors begin with {names}'

@@ -5,13 +5,14 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mmengine.logging import print_log
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 
 @dataclass
@@ -33,6 +34,7 @@ class LoadReport:
         unexpected: Names of the checkpoint that no known ViT has, or that do not fit.
         differences: Why the two do not fit; empty unless loaded with ``strict=False``.
         notes: Differences that weights do not show.
+        assumed: What nothing in the file tells, and is taken to be as the backbone has it.
     """
 
     checkpoint: str
@@ -48,6 +50,7 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         network = f", network '{self.network}'" if self.network else ''
@@ -74,7 +77,9 @@ class LoadReport:
         text = io.StringIO()
         Console(file=text, width=120).print(table, markup=False)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
-        return '\n'.join(['', *lines, *self.differences, *self.notes])
+        told = f'Not told by the file, and taken to be so: {"; ".join(self.assumed)}.'
+        assumed = [told] if self.assumed else []
+        return '\n'.join(['', *lines, *self.differences, *self.notes, *assumed])
 
     def log(self) -> None:
         """Write the table to mmengine's current logger; as a warning, where something is amiss."""
@@ -86,3 +91,10 @@ def summary(names: Iterable[str]) -> str:
     """Names in short: the same parameter of every layer is one, with its number."""
     counts = Counter(re.sub(r'((layers?|blocks)\.)\d+\.', r'\1*.', n, count=1) for n in names)
     return ', '.join(f'{name} ({n})' if n > 1 else name for name, n in counts.items())
+
+
+def size_of(state: Mapping[str, Tensor]) -> str:
+    """Number and type of parameters, in words."""
+    floating = [tensor for tensor in state.values() if tensor.is_floating_point()]
+    types = sorted({str(tensor.dtype).removeprefix('torch.') for tensor in floating})
+    return f'{sum(tensor.numel() for tensor in floating):,}, {" and ".join(types)}'

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ibot_mm.version import __version__
 
-from .errors import CheckpointError
+from .checkpoint import Checkpoint
 from .export import Export
-from .files import load_checkpoint_file, read_meta
+from .locate import CheckpointError
 
 SUFFIXES = ('.safetensors', '.pth')
 STATE = 'state_dict.'
@@ -34,8 +34,8 @@ def write_weights(
         path: ``.safetensors``, or ``.pth`` for a file of torch, ``{'state_dict': ..., 'meta':
             ...}``, as mmengine, timm and the published iBOT read it.
         weights: Names and tensors.
-        meta: Stored beside them, plain values only; :func:`read_meta` gives it back. Defaults to
-            None, the version of this project.
+        meta: Stored beside them, plain values only; :attr:`Checkpoint.meta` gives it back.
+            Defaults to None, the version of this project.
         overwrite: Whether an existing file is replaced. Defaults to False.
 
     Raises:
@@ -142,9 +142,9 @@ def publish(
     backbone alone see :func:`export_backbone`.
 
     Args:
-        checkpoint: See :func:`load_checkpoint_file`.
-        out: File to write, ``.safetensors`` or ``.pth``; the first eight digits of its SHA-256 are
-            put into the name, as mm and torch do it.
+        checkpoint: See :meth:`Checkpoint.open`.
+        out: File to write, ``.safetensors`` or ``.pth``; the first eight digits of the weights'
+            hash are put into the name, see :func:`hash_of`.
         overwrite: Whether a file that is called ``out`` may be replaced. Defaults to False.
 
     Returns:
@@ -153,16 +153,33 @@ def publish(
     Raises:
         CheckpointError: If the checkpoint cannot be read or the file not be written.
     """
-    tensors = load_checkpoint_file(checkpoint)
+    opened = Checkpoint.open(checkpoint)
+    tensors = opened.tensors
     weights = {n.removeprefix(STATE): t for n, t in tensors.items() if n.startswith(STATE)}
     left_out = [name for name in tensors if weights and not name.startswith(STATE)]
-    meta = _plain(read_meta(checkpoint))
-    path = write_weights(out, weights or tensors, meta, overwrite)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    return path.rename(path.with_name(f'{path.stem}-{digest}{path.suffix}')), left_out
+    weights = weights or dict(tensors)
+    path = Path(out)
+    final = path.with_name(f'{path.stem}-{hash_of(weights)[:8]}{path.suffix}')
+    check_output(path, SUFFIXES, overwrite)
+    if final.exists() and not overwrite:
+        check_output(final, SUFFIXES, overwrite)
+    return write_weights(final, weights, _plain(opened.meta), overwrite), left_out
 
 
-def _plain(meta: dict[str, Any]) -> dict[str, Any]:
+def hash_of(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values of weights, whatever their order and file.
+
+    Args:
+        weights: Names and tensors.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _plain(meta: Mapping[str, Any]) -> dict[str, Any]:
     """What JSON can hold; the rest are objects of classes."""
     plain = {}
     for name, value in meta.items():

@@ -10,7 +10,7 @@ import torch
 from mmpretrain.models import BEiTViT, VisionTransformer
 from torch import Tensor, nn
 
-from ibot_mm.checkpoint import LoadReport, load_pretrained_vit
+from ibot_mm.checkpoint import LoadReport, load_weights
 from ibot_mm.models import MaskedVisionTransformer, ViTPyramid, WindowedVisionTransformer
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -84,10 +84,11 @@ def load(save: Callable, backbone: Callable) -> Callable[..., tuple[nn.Module, L
     """Save weights and load them into a new backbone."""
 
     def run(content: object, kind: str = 'MaskedVisionTransformer', **kwargs):
-        options = {k: kwargs.pop(k) for k in ('network', 'strict') if k in kwargs}
+        names = ('network', 'strict', 'prefix', 'assume')
+        options = {name: kwargs.pop(name) for name in names if name in kwargs}
         model = backbone(kind, **kwargs)
         path = content if isinstance(content, (str, Path)) else save(content)
-        return model, load_pretrained_vit(model, path, **options)
+        return model, load_weights(model, path, **options)
 
     return run
 

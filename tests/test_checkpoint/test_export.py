@@ -13,11 +13,11 @@ from torch import nn
 
 from ibot_mm.checkpoint import (
     LIBRARIES,
+    Checkpoint,
     CheckpointError,
     backbone_config,
     export_backbone,
-    export_timm_model,
-    load_checkpoint_file,
+    export_checkpoint,
     rebuild_backbone,
     write_export,
 )
@@ -75,6 +75,10 @@ WORDS = {  # of the refusal
     'no [CLS]': r'no \[CLS\]',
     'another eps': 'an eps of 0.001',
 }
+
+
+def tensors_of(location):
+    return Checkpoint.open(location).tensors
 
 
 def build(**options):
@@ -278,12 +282,13 @@ def test_timm_model_of_a_training_only_loses_its_prefix(name, options, network, 
         for parameter in model.parameters():
             nn.init.normal_(parameter)
         tensors |= {f'{prefixes[n]}timm_model.{k}': t for k, t in model.state_dict().items()}
-    export = export_timm_model(tensors, network)
+    torch.save(tensors, tmp_path / 'training.pth')
+    export, *_ = export_checkpoint(tmp_path / 'training.pth', 'timm', network)
     path = tmp_path / 'weights.safetensors'
     text = write_export(path, export)
     assert ('left out: the mask token' in text) == (network == 'student')
     fresh = timm.create_model(name, **options)
-    fresh.load_state_dict(load_checkpoint_file(path), strict=True)
+    fresh.load_state_dict(tensors_of(path), strict=True)
     expected = models[network].state_dict()
     assert all(torch.equal(t, expected[n]) for n, t in fresh.state_dict().items())
 
@@ -292,7 +297,9 @@ def test_timm_model_gives_the_tokens_of_the_training(perturb, tmp_path):
     options = dict(embed_dim=32, depth=1, num_heads=2, img_size=32, patch_size=8)
     backbone = perturb(TimmVisionTransformer('vit_small_patch16_224', **options))
     tensors = {f'state_dict.backbone.{n}': t for n, t in backbone.state_dict().items()}
-    write_export(tmp_path / 'x.safetensors', export_timm_model(tensors, 'student'))
+    torch.save(tensors, tmp_path / 'training.pth')
+    export, *_ = export_checkpoint(tmp_path / 'training.pth', 'timm', 'student')
+    write_export(tmp_path / 'x.safetensors', export)
     model = timm.create_model(
         'vit_small_patch16_224',
         num_classes=0,
@@ -304,10 +311,12 @@ def test_timm_model_gives_the_tokens_of_the_training(perturb, tmp_path):
     torch.testing.assert_close(tokens, backbone(images)[-1], atol=1e-5, rtol=1e-5)
 
 
-def test_timm_model_that_is_not_there():
-    assert export_timm_model({'backbone.cls_token': torch.zeros(1)}) is None
-    with pytest.raises(CheckpointError, match='no single student'):
-        export_timm_model({'teacher.backbone.timm_model.cls_token': torch.zeros(1)}, 'student')
+def test_timm_model_that_is_not_there(tmp_path):
+    model = timm.create_model('vit_tiny_patch16_224', depth=1, num_classes=0)
+    state = {f'teacher.backbone.timm_model.{n}': t for n, t in model.state_dict().items()}
+    torch.save(state, tmp_path / 'teacher.pth')
+    with pytest.raises(CheckpointError, match='holds no student'):
+        export_checkpoint(tmp_path / 'teacher.pth', 'timm', 'student')
 
 
 SWIN = dict(embed_dims=8, depths=[2, 2, 2, 2], num_heads=[1, 1, 2, 2])

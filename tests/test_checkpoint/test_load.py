@@ -8,7 +8,7 @@ import torchvision
 from mmengine.logging import MMLogger
 from mmpretrain.models import BEiTViT, ResNet, SwinTransformer
 
-from ibot_mm.checkpoint import CheckpointError, load_pretrained_vit, recognize
+from ibot_mm.checkpoint import CheckpointError, load_weights, recognize
 from ibot_mm.models import MaskedVisionTransformer
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -92,11 +92,11 @@ def test_different_networks(name, perturb, save, assert_same):
     source, model = perturb(ours(**source_options)), ours(**target_options)
     path, before = save(source.state_dict()), model.layers[0].attn.proj.weight.clone()
     with pytest.raises(CheckpointError, match=message) as error:
-        load_pretrained_vit(model, path)
+        load_weights(model, path)
     assert path in str(error.value) and str(error.value).count('\n  - ') == 1
     assert torch.equal(model.layers[0].attn.proj.weight, before)
 
-    report = load_pretrained_vit(model, path, strict=False)
+    report = load_weights(model, path, strict=False)
     assert len(report.differences) == 1 and report.missing + report.unexpected or 'rotary' in name
     same = source.layers[0].attn.proj.weight
     assert torch.equal(model.layers[0].attn.proj.weight, same) or name == 'width'
@@ -107,10 +107,10 @@ def test_bias_without_place_and_without_effect(perturb, save):
     with torch.no_grad():
         source.layers[0].attn.qkv.bias[40].fill_(1)
     with pytest.raises(CheckpointError, match='set qkv_bias=True'):
-        load_pretrained_vit(ours(qkv_bias=False), save(source.state_dict()))
+        load_weights(ours(qkv_bias=False), save(source.state_dict()))
     with torch.no_grad():
         source.layers[0].attn.qkv.bias.zero_()
-    report = load_pretrained_vit(ours(qkv_bias=False), save(source.state_dict()))
+    report = load_weights(ours(qkv_bias=False), save(source.state_dict()))
     assert len(report.left_out['biases, all zero']) == 2
 
 
@@ -119,12 +119,12 @@ def test_relative_positions_have_their_place_in_beit_only(perturb, save):
     with pytest.raises(
         CheckpointError, match='positions in the checkpoint are relative.*mmpretrain.BEiTViT'
     ):
-        load_pretrained_vit(ours(layer_scale_init_value=0.1), path)
+        load_weights(ours(layer_scale_init_value=0.1), path)
     path = save(ours(layer_scale_init_value=0.1).state_dict())
     with pytest.raises(
         CheckpointError, match='positions in the checkpoint are learned.*use_abs_pos_emb=True'
     ):
-        load_pretrained_vit(beit(), path)
+        load_weights(beit(), path)
 
 
 def test_rotary_positions_of_another_kind(save):
@@ -135,7 +135,7 @@ def test_rotary_positions_of_another_kind(save):
     )  # fmt: skip
     model = ours(rotary=True, layer_scale_init_value=0.1, final_norm=False)
     with pytest.raises(CheckpointError, match='positions in the checkpoint are of an unknown kind'):
-        load_pretrained_vit(model, save(source.state_dict()))
+        load_weights(model, save(source.state_dict()))
 
 
 @pytest.mark.parametrize('number', [1, 2])
@@ -145,7 +145,7 @@ def test_incomplete(number, save):
     for name in lacking:
         del state[name]
     with pytest.raises(CheckpointError, match='not complete, it lacks layers') as error:
-        load_pretrained_vit(ours(), save(state))
+        load_weights(ours(), save(state))
     assert str(error.value).count('layers.*') == number
 
 
@@ -164,8 +164,8 @@ def test_unknown_names(save):
     state = ours().state_dict() | {'layers.0.attn.q_norm.weight': torch.ones(16)}
     path = save(state)
     with pytest.raises(CheckpointError, match=r'without a place: layers.\*.attn.q_norm.weight'):
-        load_pretrained_vit(ours(), path)
-    report = load_pretrained_vit(ours(), path, strict=False)
+        load_weights(ours(), path)
+    report = load_weights(ours(), path, strict=False)
     assert report.unexpected == ['layers.0.attn.q_norm.weight']
 
 
@@ -191,7 +191,7 @@ def test_no_vit(what, save):
     path = save({name: torch.zeros(1) for name in FOREIGN[what]().state_dict()})
     for strict in (True, False):
         with pytest.raises(CheckpointError, match=f'holds {what}') as error:
-            load_pretrained_vit(ours(), path, strict=strict)
+            load_weights(ours(), path, strict=strict)
         assert path in str(error.value)
 
 
@@ -199,9 +199,9 @@ def test_several_networks(save, prefixed):
     state = ours().state_dict()
     both = prefixed('left.', state) | prefixed('right.', state)
     with pytest.raises(CheckpointError, match=r"several networks, \['left.', 'right.'\]"):
-        load_pretrained_vit(ours(), save(both))
+        load_weights(ours(), save(both))
     with pytest.raises(CheckpointError, match='no student'):
-        load_pretrained_vit(ours(), save(dict(teacher=state)), network='student')
+        load_weights(ours(), save(dict(teacher=state)), network='student')
 
 
 def test_resize_of_the_position_embedding(perturb, save):
@@ -209,7 +209,7 @@ def test_resize_of_the_position_embedding(perturb, save):
     from mmpretrain.models.utils import resize_pos_embed
 
     source, model = perturb(ours()), ours(img_size=(48, 40))
-    report = load_pretrained_vit(model, save(source.state_dict()))
+    report = load_weights(model, save(source.state_dict()))
     expected = resize_pos_embed(source.pos_embed, (4, 4), (6, 5))
     torch.testing.assert_close(model.pos_embed, expected)
     assert torch.equal(model.pos_embed[:, 0], source.pos_embed[:, 0])
@@ -219,8 +219,8 @@ def test_resize_of_the_position_embedding(perturb, save):
 def test_grid_that_cannot_be_told(save):
     path = save(ours(img_size=(24, 48)).state_dict())
     with pytest.raises(CheckpointError, match='19 entries.*no square grid.*4 x 4.*set img_size'):
-        load_pretrained_vit(ours(), path)
-    load_pretrained_vit(ours(img_size=(24, 48)), path)
+        load_weights(ours(), path)
+    load_weights(ours(img_size=(24, 48)), path)
 
 
 def test_resize_of_the_relative_position_bias(perturb, save):
@@ -231,7 +231,7 @@ def test_resize_of_the_relative_position_bias(perturb, save):
     with torch.no_grad():
         table[:-3] = distances
         table[-3:] = torch.arange(6.0).view(3, 2)
-    report = load_pretrained_vit(model, save(source.state_dict()))
+    report = load_weights(model, save(source.state_dict()))
     loaded = model.layers[1].attn.relative_position_bias_table
     vertical, horizontal = loaded[:-3].detach().unflatten(0, (15, 11)).unbind(-1)
     assert torch.equal(loaded[-3:], table[-3:])
@@ -248,7 +248,7 @@ def test_resize_of_the_relative_position_bias(perturb, save):
 def test_half_precision_is_loaded_into_full(save):
     source = ours().half()
     model = ours(img_size=48)
-    load_pretrained_vit(model, save(source.state_dict()))
+    load_weights(model, save(source.state_dict()))
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert torch.equal(model.ln1.weight, source.ln1.weight.float())
 
@@ -259,7 +259,7 @@ def test_report(perturb, save):
     state = {f'teacher.backbone.{n}': t for n, t in source.state_dict().items()}
     state |= {f'backbone.{n}': t for n, t in source.state_dict().items()}
     model = ours(img_size=48, mask_token=True)
-    report = load_pretrained_vit(model, save(dict(state_dict=state)), strict=False)
+    report = load_weights(model, save(dict(state_dict=state)), strict=False)
     text = ' '.join(str(report).split())
     for line in (
         "network 'state_dict.teacher.backbone.'",
@@ -280,7 +280,7 @@ def test_report_in_the_log(amiss, level, save, tmp_path):
     state = ours().state_dict()
     if amiss:
         state.pop('ln1.bias')
-    load_pretrained_vit(ours(), save(state), strict=False).log()
+    load_weights(ours(), save(state), strict=False).log()
     logger.handlers[-1].flush()
     log = (tmp_path / 'log').read_text()
     assert level in log and log.count('names of ibot_mm') == 1

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from ibot_mm.checkpoint import (
+    Checkpoint,
     CheckpointError,
-    Settings,
     backbone_config,
     describe_backbone,
-    describe_weights,
+    describe_network,
     rebuild_backbone,
     recognize,
     write_weights,
@@ -35,8 +35,9 @@ OPTIONS = [
 def test_weights_and_backbone_are_described_alike(options, backbone):
     source = backbone(**options)
     described = describe_backbone(source)
-    settings = Settings(num_heads=2, norm_eps=described.norm_eps, img_size=source.img_size)
-    from_weights = describe_weights(recognize(source.state_dict()), settings)
+    checkpoint = Checkpoint('x', source.state_dict())
+    told = dict(num_heads=2, norm_eps=described.norm_eps, img_size=tuple(source.img_size))
+    from_weights = describe_network(recognize(source.state_dict()), checkpoint, told)
     assert from_weights.options() == described.options()
     again = MaskedVisionTransformer(**described.options())
     again.load_state_dict(source.state_dict(), strict=True)
@@ -80,9 +81,10 @@ def test_published_windows_of_swin_tell_the_size_of_images(tmp_path):
 def test_usual_heads(arch):
     with torch.device('meta'):
         model = MaskedVisionTransformer(arch=arch)
-    description = describe_weights(recognize(model.state_dict()), Settings())
+    state = model.state_dict()
+    description = describe_network(recognize(state), Checkpoint('x', state))
     assert description.num_heads == model.layers[0].attn.num_heads
-    assert 'usual for' in description.heads_from
+    assert 'usual for' in description.sources['num_heads']
 
 
 def test_a_guess_of_heads_is_said(save):
@@ -95,9 +97,9 @@ def test_heads_that_nothing_tells(backbone, save):
     path = save(backbone().state_dict())
     with pytest.raises(CheckpointError, match=r'32 channels with 2 layers are no usual size: give'):
         rebuild_backbone(path)
-    assert rebuild_backbone(path, num_heads=4)[0].layers[0].attn.num_heads == 4
+    assert rebuild_backbone(path, assume=dict(num_heads=4))[0].layers[0].attn.num_heads == 4
     with pytest.raises(CheckpointError, match='32 channels are not divisible by 5 heads'):
-        rebuild_backbone(path, num_heads=5)
+        rebuild_backbone(path, assume=dict(num_heads=5))
 
 
 def without(state, ending):
@@ -121,7 +123,7 @@ def without(state, ending):
 )
 def test_what_cannot_be_rebuilt(content, network, message, backbone, save):
     with pytest.raises(CheckpointError, match=message):
-        rebuild_backbone(save(content(backbone().state_dict())), network, num_heads=2)
+        rebuild_backbone(save(content(backbone().state_dict())), network, assume=dict(num_heads=2))
 
 
 def test_incomplete_swin(tmp_path):
@@ -144,4 +146,4 @@ def test_gated_network_that_mmpretrain_has_not(backbone, save):
     for name in [n for n in state if n.endswith('.w3.weight')]:
         state[name] = state[name][:, :12]
     with pytest.raises(CheckpointError, match='a multiple of 8 hidden channels, the .* 12'):
-        rebuild_backbone(save(state), num_heads=2)
+        rebuild_backbone(save(state), assume=dict(num_heads=2))

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from ibot_mm import compatibility
-from ibot_mm.checkpoint import CheckpointError, backbone_config, config_fit, verify_checkpoint
+from ibot_mm.checkpoint import CheckpointError, backbone_config, verify, verify_checkpoint
 from ibot_mm.models import MaskedSwinTransformer, TimmVisionTransformer
 
 ARCH = 'arch=dict(embed_dims=32, num_layers=2, num_heads={}, feedforward_channels=64)'
@@ -33,10 +33,10 @@ def configs(tmp_path, monkeypatch):
         patch = '' if 'Swin' in backbone or 'Timm' in backbone else 'patch_size=8, '
         path.write_text(f'model = dict(backbone=dict({patch}{backbone}))\n')
     (tmp_path / 'configs/pretrain/empty.py').write_text('model = dict(head=1)\n')
-    monkeypatch.setattr(config_fit, 'CONFIGS', tmp_path / 'configs')
-    config_fit.backbone_configs.cache_clear()
+    monkeypatch.setattr(verify, 'CONFIGS', tmp_path / 'configs')
+    verify.backbone_configs.cache_clear()
     yield
-    config_fit.backbone_configs.cache_clear()
+    verify.backbone_configs.cache_clear()
 
 
 @pytest.fixture
@@ -231,8 +231,8 @@ def test_bad_files(content, message, save):
 @pytest.mark.slow
 def test_every_config_of_this_project_is_compared(monkeypatch):
     monkeypatch.undo()
-    config_fit.backbone_configs.cache_clear()
-    found, unread = config_fit.backbone_configs()
+    verify.backbone_configs.cache_clear()
+    found, unread = verify.backbone_configs()
     assert not unread and {name.split('/')[0] for name in found} >= {'pretrain', 'det', 'seg'}
     for backbone in {repr(b): b for b in found.values()}.values():
-        assert config_fit._build(backbone) is not None
+        assert verify._build(backbone) is not None

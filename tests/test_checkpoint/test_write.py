@@ -11,25 +11,28 @@ from mmengine.runner import CheckpointLoader
 from safetensors import safe_open
 
 from ibot_mm.checkpoint import (
+    Checkpoint,
     CheckpointError,
-    load_checkpoint_file,
     publish,
     write_folder,
     write_weights,
 )
-from ibot_mm.checkpoint.files import read_meta
 
 WEIGHTS = {'a.weight': torch.arange(6.0).view(2, 3), 'b': torch.ones(2)}
+
+
+def tensors_of(location):
+    return Checkpoint.open(location).tensors
 
 
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])
 def test_weights_and_meta_come_back(ending, tmp_path):
     path = write_weights(tmp_path / f'new/x.{ending}', WEIGHTS, dict(cfg='x = 1', epoch=3))
     prefix = 'state_dict.' if ending == 'pth' else ''
-    read = load_checkpoint_file(path)
+    read = tensors_of(path)
     assert set(read) == {prefix + name for name in WEIGHTS}
     assert all(torch.equal(read[prefix + name], tensor) for name, tensor in WEIGHTS.items())
-    meta = read_meta(path)
+    meta = dict(Checkpoint.open(path).meta)
     assert (meta.pop('cfg'), meta.pop('epoch')) == ('x = 1', 3) and set(meta) == {'ibot_mm_version'}
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -46,7 +49,7 @@ def test_tensors_that_share_memory_are_written_alone(ending, tmp_path):
     memory = torch.randn(1000, 4)
     path = write_weights(tmp_path / f'x.{ending}', dict(a=memory[:2], b=memory[:2].T, c=memory[1]))
     assert path.stat().st_size < 4000
-    read = load_checkpoint_file(path)
+    read = tensors_of(path)
     assert torch.equal(read['state_dict.b' if ending == 'pth' else 'b'], memory[:2].T)
 
 
@@ -57,13 +60,13 @@ def test_nothing_is_overwritten_unasked(tmp_path):
         write_weights(path, WEIGHTS)
     assert path.read_text() == 'mine'
     write_weights(path, WEIGHTS, overwrite=True)
-    assert load_checkpoint_file(path)
+    assert tensors_of(path)
     (tmp_path / 'folder').mkdir()
     (tmp_path / 'folder/config.json').write_text('{}')
     with pytest.raises(CheckpointError, match=r'config\.json is there already'):
         write_folder(tmp_path / 'folder', WEIGHTS, {})
     write_folder(tmp_path / 'folder', WEIGHTS, dict(a=1), overwrite=True)
-    assert load_checkpoint_file(tmp_path / 'folder').keys() == WEIGHTS.keys()
+    assert tensors_of(tmp_path / 'folder').keys() == WEIGHTS.keys()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_failed_writing_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='disk full'):
         write_weights(path, dict(other=torch.ones(1)), overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ['x.pth']
-    assert len(load_checkpoint_file(path)) == 2
+    assert len(tensors_of(path)) == 2
 
 
 CHECKPOINT = dict(
@@ -116,10 +119,10 @@ def test_publish(ending, tmp_path):
     assert path.name == f'model-{digest[:8]}.{ending}'
     assert re.search(r'-([a-f0-9]*)\.', path.name)[1] == digest[:8]  # torch's and mm's rule
     prefix = 'state_dict.' if ending == 'pth' else ''
-    read = load_checkpoint_file(path)
+    read = tensors_of(path)
     assert set(read) == {prefix + name for name in CHECKPOINT['state_dict']}
     assert all(torch.equal(read[prefix + n], t) for n, t in CHECKPOINT['state_dict'].items())
-    meta = read_meta(path)
+    meta = dict(Checkpoint.open(path).meta)
     assert (meta['cfg'], meta['epoch']) == ('x = 1', 3)
     assert meta['dataset_meta'] == dict(classes=['a', 'b']) and 'time' not in meta
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -130,6 +133,6 @@ def test_publish_a_checkpoint_of_published_code(tmp_path):
     content = dict(student=WEIGHTS, teacher=WEIGHTS, epoch=3, optimizer=dict(a=torch.ones(1)))
     torch.save(content, tmp_path / 'checkpoint.pth')
     path, left_out = publish(tmp_path / 'checkpoint.pth', tmp_path / 'model.safetensors')
-    assert set(load_checkpoint_file(path)) == {f'{n}.{w}' for n in ('student', 'teacher')
+    assert set(tensors_of(path)) == {f'{n}.{w}' for n in ('student', 'teacher')
                                                for w in WEIGHTS}  # fmt: skip
     assert not left_out

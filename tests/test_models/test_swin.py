@@ -11,7 +11,7 @@ from timm.models.swin_transformer import SwinTransformer as TimmSwin
 from torch import nn
 
 from ibot_mm.checkpoint import published_to_ibot_mm
-from ibot_mm.checkpoint.swin_names import to_unfold_order
+from ibot_mm.checkpoint.formats.swin import to_unfold_order
 from ibot_mm.models import MaskedSwinTransformer
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -117,7 +117,7 @@ def test_training_by_the_config(tiny_config, train, tmp_path):
     theirs.load_state_dict(state, strict=True)
     assert_features_equal(runner.model.teacher.backbone.eval(), theirs, (16, 16))
 
-    init_cfg = dict(type='ibot_mm.PretrainedViT', checkpoint=checkpoint)
+    init_cfg = dict(type='ibot_mm.Pretrained', checkpoint=checkpoint)
     settings = dict(model_name=cfg.model.backbone.model_name, **tiny)
     maps = TimmVisionTransformer(
         mask_token=False, out_type='featmap', init_cfg=init_cfg, **settings

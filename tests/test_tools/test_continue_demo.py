@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 
-from ibot_mm.checkpoint import FORMATS, load_checkpoint_file, recognize, revert
+from ibot_mm.checkpoint import FORMATS, Checkpoint, recognize, revert
 
 TOP = Path(__file__).parents[2]
 DEMO, CONTINUE = (f'configs/pretrain/ibot_vit{part}_demo.py' for part in ('', '_continue'))
@@ -25,7 +25,7 @@ def call(*command):
 
 def write_published(source, path):
     """Store the teacher's backbone as the published code does, ``checkpoint_teacher.pth``."""
-    network = recognize(load_checkpoint_file(source))
+    network = recognize(Checkpoint.open(source).tensors)
     sizes = dict(img_size=32, patch_size=8, embed_dim=96, depth=4, num_heads=3, num_classes=0)
     like = timm.models.VisionTransformer(**sizes).state_dict()
     published = next(format for format in FORMATS if format.name == 'published')

@@ -12,7 +12,7 @@ import torch
 import transformers
 from mmengine.registry import MODELS
 
-from ibot_mm.checkpoint import config_fit, load_checkpoint_file
+from ibot_mm.checkpoint import Checkpoint, verify
 from ibot_mm.models import MaskedVisionTransformer
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -23,10 +23,10 @@ ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 @pytest.fixture(autouse=True)
 def no_configs(tmp_path, monkeypatch):
     """The verifier's comparison with this project's configs is tested elsewhere."""
-    monkeypatch.setattr(config_fit, 'CONFIGS', tmp_path / 'none')
-    config_fit.backbone_configs.cache_clear()
+    monkeypatch.setattr(verify, 'CONFIGS', tmp_path / 'none')
+    verify.backbone_configs.cache_clear()
     yield
-    config_fit.backbone_configs.cache_clear()
+    verify.backbone_configs.cache_clear()
 
 
 @pytest.fixture
@@ -143,13 +143,13 @@ def test_export_of_a_training_with_a_timm_model(run, tmp_path):
                tmp_path / 'x.pth')  # fmt: skip
     out = tmp_path / 'vit.safetensors'
     assert run('export_backbone', tmp_path / 'x.pth', out, '--to', 'timm')[0] is None
-    weights = load_checkpoint_file(out)
+    weights = Checkpoint.open(out).tensors
     assert all(torch.equal(weights[n], t) for n, t in model.state_dict().items())
     assert len(weights) == len(model.state_dict())
     # Others know a plain one by its names.
     code, _ = run(
         'export_backbone', tmp_path / 'x.pth', tmp_path / 'hf', '--to', 'huggingface',
-        '--num-heads', 3,
+        '--assume', 'num_heads=3',
     )  # fmt: skip
     assert code is None and (tmp_path / 'hf/config.json').exists()
 

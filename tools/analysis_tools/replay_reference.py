@@ -22,8 +22,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ibot_mm.checkpoint import published_to_ibot_mm
-from ibot_mm.checkpoint.swin_names import to_unfold_order
+from ibot_mm.checkpoint import published_to_ibot_mm, to_unfold_order
 
 CONFIGS = Path(__file__).parents[2] / 'configs/pretrain'
 

@@ -12,6 +12,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mmengine.config import DictAction
+
 from ibot_mm.checkpoint import CheckpointError, backbone_config, rebuild_backbone, write_weights
 
 
@@ -24,9 +26,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--network', choices=['teacher', 'student'], default='teacher', help='default: teacher'
     )
+    parser.add_argument('--prefix', help='names of the wanted network begin so, if not by its role')
     parser.add_argument(
-        '--num-heads', type=int, help='attention heads, where neither file nor size tells them'
-    )
+        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='what nothing in the file tells: num_heads=12, activation=quick_gelu, ...',
+    )  # fmt: skip
     parser.add_argument('--overwrite', action='store_true', help='replace what is there')
     return parser.parse_args(argv)
 
@@ -34,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     try:
-        backbone, report = rebuild_backbone(args.checkpoint, args.network, args.num_heads)
+        backbone, report = rebuild_backbone(args.checkpoint, args.network, args.prefix, args.assume)
         config = backbone_config(backbone)
         path = write_weights(args.out, backbone.state_dict(), dict(cfg=config), args.overwrite)
     except CheckpointError as error:

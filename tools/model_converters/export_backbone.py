@@ -12,14 +12,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mmengine.config import DictAction
+
 from ibot_mm.checkpoint import (
     LIBRARIES,
     CheckpointError,
-    backbone_config,
-    export_backbone,
-    export_timm_model,
-    load_checkpoint_file,
-    rebuild_backbone,
+    export_checkpoint,
     write_export,
 )
 
@@ -34,9 +32,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--network', choices=['teacher', 'student'], default='teacher', help='default: teacher'
     )
+    parser.add_argument('--prefix', help='names of the wanted network begin so, if not by its role')
     parser.add_argument(
-        '--num-heads', type=int, help='attention heads, where neither file nor size tells them'
-    )
+        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='what nothing in the file tells: num_heads=12, activation=quick_gelu, ...',
+    )  # fmt: skip
     parser.add_argument('--overwrite', action='store_true', help='replace what is there')
     return parser.parse_args(argv)
 
@@ -44,13 +44,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     try:
-        export, config = None, None
-        if args.to == 'timm':
-            export = export_timm_model(load_checkpoint_file(args.checkpoint), args.network)
-        if export is None:
-            backbone, report = rebuild_backbone(args.checkpoint, args.network, args.num_heads)
-            print(report)
-            export, config = export_backbone(backbone, args.to), backbone_config(backbone)
+        export, config, report = export_checkpoint(
+            args.checkpoint, args.to, args.network, args.prefix, args.assume
+        )
+        print(report or '')
         print(write_export(args.out, export, config, args.overwrite))
     except CheckpointError as error:
         sys.exit(f'export_backbone: {error}')

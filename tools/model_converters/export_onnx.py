@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from mmengine.config import DictAction
 
 from ibot_mm.checkpoint import CheckpointError, check_output, rebuild_backbone
 from ibot_mm.models.graph_export import export_graph, export_onnx
@@ -27,9 +28,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--network', choices=['teacher', 'student'], default='teacher', help='default: teacher'
     )
+    parser.add_argument('--prefix', help='names of the wanted network begin so, if not by its role')
     parser.add_argument(
-        '--num-heads', type=int, help='attention heads, where neither file nor size tells them'
-    )
+        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='what nothing in the file tells: num_heads=12, activation=quick_gelu, ...',
+    )  # fmt: skip
     parser.add_argument('--overwrite', action='store_true', help='replace what is there')
     return parser.parse_args(argv)
 
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         check_output(args.out, ('.onnx', '.pt2'), args.overwrite)
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        backbone, report = rebuild_backbone(args.checkpoint, args.network, args.num_heads)
+        backbone, report = rebuild_backbone(args.checkpoint, args.network, args.prefix, args.assume)
         print(report)
         if args.out.suffix == '.onnx':
             export_onnx(backbone, args.out)

@@ -10,7 +10,7 @@ model = dict(
         arch='base',
         drop_path_rate=0.1,
         init_cfg=dict(
-            type='ibot_mm.PretrainedViT', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'
+            type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'
         ),
     ),
     neck=dict(_delete_=True, type='ibot_mm.SimplePyramid', in_channels=768),

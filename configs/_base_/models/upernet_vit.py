@@ -13,7 +13,7 @@ model = dict(
         final_norm=True,  # of every map
         drop_path_rate=0.1,
         init_cfg=dict(
-            type='ibot_mm.PretrainedViT', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'
+            type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'
         ),
     ),
     neck=None,

@@ -5,7 +5,7 @@ Version 5 gave several models other names in memory; it still stores the old one
 otherwise, so both are met in files.
 """
 
-from .table import Format, Row
+from ..names import ROTARY, Format, Row, Rule
 
 _TOKENS = (
     Row('embeddings.cls_token', 'cls_token'),
@@ -14,7 +14,7 @@ _TOKENS = (
     Row('embeddings.position_embeddings', 'pos_embed'),
 )
 _MASK_TOKEN = Row('embeddings.mask_token', 'mask_token')
-_FLAT_MASK_TOKEN = Row('embeddings.mask_token', 'mask_token', flat=True)
+_FLAT_MASK_TOKEN = Row('embeddings.mask_token', 'mask_token', flat=1)
 _PATCHES = Row('embeddings.patch_embeddings.projection.{leaf}', 'patch_embed.projection.{leaf}')
 _NORMS = (Row('layernorm.{leaf}', 'ln1.{leaf}'), Row('pooler.layernorm.{leaf}', 'ln2.{leaf}'))
 _LEFT_OUT = (
@@ -168,8 +168,7 @@ def _dinov3(name: str, title: str, prefix: str) -> Format:
         ),
         gated_rows=_layer(prefix, *_GATED),
         left_out=_LEFT_OUT,
-        rotary=True,
-        norm_eps=1e-5,
+        rules=(Rule('rotary', ROTARY), Rule('norm_eps', 1e-5)),
     )
 
 

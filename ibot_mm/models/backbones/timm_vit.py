@@ -58,7 +58,7 @@ class TimmVisionTransformer(BaseModule):
         checkpoint_activations (bool): Recompute each layer in the backward pass instead of
             keeping its activations. Defaults to False.
         init_cfg (dict | list, optional): Initialization, such as
-            ``dict(type='ibot_mm.PretrainedViT', checkpoint=...)``. Defaults to None.
+            ``dict(type='ibot_mm.Pretrained', checkpoint=...)``. Defaults to None.
         **kwargs: All else that ``timm.create_model`` takes: ``img_size``, ``patch_size``,
             ``drop_path_rate``, ``pretrained``, ``embed_dim``, ...
 

@@ -5,8 +5,8 @@ import re
 
 from torch import Tensor
 
-from .formats import PUBLISHED
-from .swin_names import foreign_swin
+from .swin import swin_format_of
+from .timm import PUBLISHED
 
 # Published name -> ours, tried in order.
 _BACKBONE = PUBLISHED.substitutions()
@@ -38,7 +38,7 @@ def published_to_ibot_mm(state_dict: dict[str, Tensor], shared_head: bool) -> di
         KeyError: If a name is not one of the published code's.
     """
     mlp = _mlp_names(state_dict)
-    swin = foreign_swin(state_dict)
+    swin = swin_format_of(state_dict)
     backbone = swin.substitutions() if swin else _BACKBONE
     names = {}
     for name in state_dict:

@@ -3,61 +3,19 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .describe import EPS, ViTDescription
-from .formats import HF_DINOV2, HF_DINOV3, HF_VIT, MMPRETRAIN, PUBLISHED, TIMM, TIMM_DINOV3, Format
-from .parts import part_of
-
-MASK_TOKEN = 'the mask token, which only pre-training needs'
-
-
-@dataclass
-class Target:
-    """A network of a library.
-
-    Args:
-        title: Its class, for messages.
-        format: Names of its parameters.
-        options: Arguments it is built with, or the contents of ``config.json``.
-        lacks: Parts of the ViT that it has not; weights with them cannot be exported.
-        left_out: Our names of parameters that it does without, and what they are.
-        added: Our names of parameters that it always has, with values of no effect.
-        positions: How many entries of zero it has in the position embedding between [CLS] and
-            the patches.
-        remark: Where it computes something else.
-        suffixes: Of files that the library reads; empty for a folder of Hugging Face's.
-        usage: How to build and fill it, one line; ``FILE`` stands for the file or folder.
-    """
-
-    title: str
-    format: Format
-    options: dict[str, Any]
-    usage: str
-    suffixes: tuple[str, ...] = ()
-    lacks: list[str] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    added: dict[str, Tensor] = field(default_factory=dict)
-    positions: int = 0
-    remark: str = ''
-
-    def notes(self) -> list[str]:
-        """What weights lose and gain, in words; what is empty is nothing."""
-        notes = [f'left out: {what}' for what in self.left_out.values()]
-        for name, tensor in self.added.items():
-            part = part_of(name)
-            if part and tensor.numel():
-                value = 'ones' if tensor.all() else 'zeros'
-                notes.append(f'added, without effect: {part.title} of {value}')
-        return [*dict.fromkeys(notes), *([self.remark] if self.remark else [])]
+from .architecture import Architecture
+from .export import MASK_TOKEN, Target, call
+from .formats import HF_DINOV2, HF_DINOV3, HF_VIT, MMPRETRAIN, PUBLISHED, TIMM, TIMM_DINOV3
+from .parts import BY_NAME, EPS
 
 
-def mmpretrain(vit: ViTDescription) -> Target:
+def mmpretrain(vit: Architecture) -> Target:
     """``mmpretrain.models.VisionTransformer``."""
     own = ('mask_token', 'num_registers', 'rotary')  # arguments of our class alone
     options = {name: value for name, value in vit.options().items() if name not in own}
@@ -72,12 +30,12 @@ def mmpretrain(vit: ViTDescription) -> Target:
         + ", init_cfg=dict(type='Pretrained', checkpoint=FILE))",
         suffixes=('.pth',),
     )
-    _refuse(target, vit, 'registers', 'rotary')
+    _refuse(target, vit, 'num_registers', 'rotary')
     _without_mask_token(target, vit)
     return target
 
 
-def timm(vit: ViTDescription) -> Target:
+def timm(vit: Architecture) -> Target:
     """timm's ``VisionTransformer``, or its ``Eva`` in the form of DINOv3 for rotary positions."""
     options: dict[str, Any] = dict(
         patch_size=vit.patch_size[0] if len(set(vit.patch_size)) == 1 else vit.patch_size,
@@ -106,6 +64,8 @@ def timm(vit: ViTDescription) -> Target:
             pre_norm=vit.pre_norm,
             final_norm=vit.final_norm,
         )
+    if vit.activation not in ('gelu', 'silu'):
+        options['act_layer'] = vit.activation
     options['mlp_ratio'] = _ratio(packed * vit.hidden, vit.embed_dims)
     if vit.norm_eps != (1e-5 if vit.rotary else EPS):
         options['norm_layer'] = partial(nn.LayerNorm, eps=vit.norm_eps)
@@ -129,7 +89,7 @@ def timm(vit: ViTDescription) -> Target:
     return target
 
 
-def published(vit: ViTDescription) -> Target:
+def published(vit: Architecture) -> Target:
     """``VisionTransformer`` of the published iBOT, as in its ``checkpoint_teacher.pth``."""
     options = dict(
         img_size=[vit.img_size[0]],
@@ -151,13 +111,14 @@ def published(vit: ViTDescription) -> Target:
         + ".load_state_dict(torch.load(FILE)['state_dict'])",
         suffixes=('.pth',),
     )
-    refused = ('registers', 'rotary', 'gated', 'pre_norm', 'no final_norm', 'no cls_token')
-    _refuse(target, vit, *refused, 'not square', 'eps')
+    refused = ('num_registers', 'rotary', 'gated', 'pre_norm', 'no final_norm', 'no cls_token')
+    _refuse(target, vit, *refused, 'square')
+    _refuse_values(target, vit, norm_eps=EPS, **({} if vit.gated else dict(activation='gelu')))
     _with_patch_bias(target, vit)
     return target
 
 
-def huggingface(vit: ViTDescription) -> Target:
+def huggingface(vit: Architecture) -> Target:
     """``ViTModel`` of transformers; ``Dinov2Model`` and the like where parts ask for it."""
     size, patch = vit.img_size, vit.patch_size
     config: dict[str, Any] = dict(
@@ -168,9 +129,9 @@ def huggingface(vit: ViTDescription) -> Target:
         patch_size=patch[0],
         num_channels=vit.in_channels,
         layer_norm_eps=vit.norm_eps,
-        hidden_act='gelu',
+        hidden_act=_HF_ACTIVATIONS.get(vit.activation, vit.activation),
     )
-    refused = ['pre_norm', 'no final_norm', 'no cls_token', 'patch not square']
+    refused = ['pre_norm', 'no final_norm', 'no cls_token', 'square patch']
     added = {}
     if vit.rotary:
         kind, format = 'DINOv3ViT', HF_DINOV3
@@ -192,7 +153,7 @@ def huggingface(vit: ViTDescription) -> Target:
             kind, config['model_type'] = 'Dinov2WithRegisters', 'dinov2_with_registers'
             config['num_register_tokens'] = vit.num_registers
             del config['use_mask_token']
-        refused.append('not square')
+        refused.append('square')
     else:
         kind, format = 'ViT', HF_VIT
         config |= dict(model_type='vit', intermediate_size=vit.hidden, qkv_bias=vit.qkv_bias)
@@ -216,7 +177,9 @@ def huggingface(vit: ViTDescription) -> Target:
     return target
 
 
-LIBRARIES: dict[str, Callable[[ViTDescription], Target]] = {
+_HF_ACTIVATIONS = dict(gelu_tanh='gelu_pytorch_tanh')
+
+LIBRARIES: dict[str, Callable[[Architecture], Target]] = {
     'mmpretrain': mmpretrain,
     'timm': timm,
     'published': published,
@@ -224,39 +187,52 @@ LIBRARIES: dict[str, Callable[[ViTDescription], Target]] = {
 }
 
 
-def _refuse(target: Target, vit: ViTDescription, *parts: str) -> None:
-    """Note what the ViT has, or is, that the network cannot be."""
-    square_patch = len(set(vit.patch_size)) == 1
-    parts_of_it = {
-        'registers': (vit.num_registers > 0, 'register tokens'),
-        'rotary': (vit.rotary, 'rotary position embedding'),
-        'gated': (vit.gated, 'a gated feed-forward network (SwiGLU)'),
-        'pre_norm': (vit.pre_norm, 'a norm before the layers'),
-        'no final_norm': (not vit.final_norm, 'no final norm'),
-        'no cls_token': (not vit.cls_token, 'no [CLS] token'),
-        'patch not square': (not square_patch, 'patches that are not square'),
-        'not square': (
-            not square_patch or len(set(vit.img_size)) > 1,
-            'a position embedding that is not square',
-        ),
-        'eps': (vit.norm_eps != EPS, f'norms with an eps of {vit.norm_eps}, not {EPS}'),
-    }
-    target.lacks += [words for part in parts for has, words in [parts_of_it[part]] if has]
+def _refuse(target: Target, vit: Architecture, *parts: str) -> None:
+    """Note what the ViT has, or is, that the network cannot be.
+
+    Args:
+        target: The network.
+        vit: The ViT.
+        *parts: Names of parts that the network does not have; with 'no ' in front, of parts that
+            it always has; or 'square', for all that is not.
+    """
+    for name in parts:
+        wanted = name.startswith('no ')
+        part = BY_NAME.get(name.removeprefix('no '))
+        if part and bool(vit.values[part.name]) != wanted:
+            title = part.title.removeprefix('a ').removeprefix('the ')
+            target.lacks.append(f'no {title}' if wanted else part.title)
+    square = len(set(vit.patch_size)) == 1
+    if 'square patch' in parts and not square:
+        target.lacks.append('patches that are not square')
+    if 'square' in parts and not (square and len(set(vit.img_size)) == 1):
+        target.lacks.append('a position embedding that is not square')
 
 
-def _without_mask_token(target: Target, vit: ViTDescription) -> None:
+def _refuse_values(target: Target, vit: Architecture, **fixed: Any) -> None:
+    """Note where the network has one value only."""
+    for name, value in fixed.items():
+        if vit.values[name] != value:
+            target.lacks.append(
+                f'norms with an eps of {vit.norm_eps}, not {EPS}'
+                if name == 'norm_eps'
+                else f'{vit.values[name]} as {BY_NAME[name].title}, not {value}'
+            )
+
+
+def _without_mask_token(target: Target, vit: Architecture) -> None:
     if vit.mask_token:
         target.left_out['mask_token'] = MASK_TOKEN
 
 
-def _with_layer_scale(target: Target, vit: ViTDescription) -> None:
+def _with_layer_scale(target: Target, vit: Architecture) -> None:
     if not vit.layer_scale:
         for i in range(vit.num_layers):
             for name in ('attn.gamma1', 'ffn.gamma2'):
                 target.added[f'layers.{i}.{name}.weight'] = torch.ones(vit.embed_dims)
 
 
-def _with_patch_bias(target: Target, vit: ViTDescription) -> None:
+def _with_patch_bias(target: Target, vit: Architecture) -> None:
     if not vit.patch_bias:
         target.added['patch_embed.projection.bias'] = torch.zeros(vit.embed_dims)
 
@@ -265,16 +241,3 @@ def _ratio(hidden: int, width: int) -> float:
     """The ratio from which ``int(width * ratio)`` gives the hidden channels."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
-
-
-def call(function: str, *args: Any, **options: Any) -> str:
-    """A call, as one would write it."""
-
-    def written(value: Any) -> str:
-        if isinstance(value, partial):
-            return f'partial(nn.LayerNorm, eps={value.keywords["eps"]})'
-        return repr(value)
-
-    words = [repr(value) for value in args]
-    words += [f'{name}={written(value)}' for name, value in options.items()]
-    return f'{function}({", ".join(words)})'

@@ -1,7 +1,9 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Names of this project and of mmpretrain."""
+"""Names of this project, mmpretrain and mmseg."""
 
-from .table import Format, Row
+from collections.abc import Collection
+
+from ..names import ROTARY, Format, Row, Rule
 
 _SAME = (
     'cls_token',
@@ -28,6 +30,11 @@ _LEFT_OUT = (
     ('pyramid.*', 'feature pyramid'),
 )
 
+
+def _has_no_positions(names: Collection[str]) -> bool:
+    return 'pos_embed' not in names and not any(n.endswith('position_bias_table') for n in names)
+
+
 MMPRETRAIN = Format(
     name='mmpretrain',
     title='ibot_mm and mmpretrain',
@@ -39,7 +46,7 @@ MMPRETRAIN = Format(
     ),
     left_out=_LEFT_OUT,
     with_positions=(('cls_token', 'dist_token'), ()),  # none in mmpretrain's DeiT III
-    rotary=True,
+    rules=(Rule('rotary', ROTARY, _has_no_positions),),
 )
 
 MMPRETRAIN_BEIT = Format(
@@ -58,6 +65,18 @@ MMPRETRAIN_BEIT = Format(
         ),
         Row('layers.{layer}.gamma_1', 'layers.{layer}.attn.gamma1.weight'),
         Row('layers.{layer}.gamma_2', 'layers.{layer}.ffn.gamma2.weight'),
+    ),
+    left_out=_LEFT_OUT,
+)
+
+MMSEG = Format(
+    name='mmseg',
+    title="mmseg's VisionTransformer",
+    rows=(
+        *(Row(name, name) for name in _SAME if '.attn.' not in name),
+        Row('layers.{layer}.attn.attn.in_proj_weight', 'layers.{layer}.attn.qkv.weight'),
+        Row('layers.{layer}.attn.attn.in_proj_bias', 'layers.{layer}.attn.qkv.bias'),
+        Row('layers.{layer}.attn.attn.out_proj.{leaf}', 'layers.{layer}.attn.proj.{leaf}'),
     ),
     left_out=_LEFT_OUT,
 )

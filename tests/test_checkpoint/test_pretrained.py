@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, WEIGHT_INITIALIZERS, DefaultScope
 from mmpretrain.models import build_classifier
 from mmpretrain.utils import register_all_modules
 
-from ibot_mm.checkpoint import CheckpointError, PretrainedViT
+from ibot_mm.checkpoint import CheckpointError, Pretrained
 from ibot_mm.models import IBOT
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64)
@@ -29,7 +29,7 @@ def source(backbone, perturb):
 
 @pytest.fixture
 def init_cfg(save, source):
-    return dict(type='ibot_mm.PretrainedViT', checkpoint=save(source))
+    return dict(type='ibot_mm.Pretrained', checkpoint=save(source))
 
 
 def assert_filled(model, source, other_names=()):
@@ -65,7 +65,7 @@ def test_weights_stay(kind, as_list, source, init_cfg, backbone):
 
 def test_beit_stays(save, backbone, perturb):
     source = perturb(backbone('BEiTViT')).state_dict()
-    init_cfg = dict(type='ibot_mm.PretrainedViT', checkpoint=save(source))
+    init_cfg = dict(type='ibot_mm.Pretrained', checkpoint=save(source))
     model = backbone('BEiTViT', init_cfg=init_cfg)
     model.init_weights()
     assert_filled(model, source)
@@ -73,7 +73,7 @@ def test_beit_stays(save, backbone, perturb):
 
 def test_what_does_not_fit_is_initialized(save, source, backbone):
     """With ``strict=False``; the rest of mm's initialization still reaches what is new."""
-    init_cfg = dict(type='ibot_mm.PretrainedViT', checkpoint=save(source), strict=False)
+    init_cfg = dict(type='ibot_mm.Pretrained', checkpoint=save(source), strict=False)
     model = backbone('VisionTransformer', init_cfg=init_cfg, arch=ARCH | dict(num_layers=5))
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.init_weights()
@@ -92,13 +92,13 @@ def test_it_must_be_last(kind, init_cfg, backbone):
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])
 def test_type_resolves_in_every_scope(scope):
     with DefaultScope.overwrite_default_scope(scope):
-        cfg = dict(type='ibot_mm.PretrainedViT', checkpoint='x')
-        assert isinstance(WEIGHT_INITIALIZERS.build(cfg), PretrainedViT)
+        cfg = dict(type='ibot_mm.Pretrained', checkpoint='x')
+        assert isinstance(WEIGHT_INITIALIZERS.build(cfg), Pretrained)
 
 
 def test_network_is_checked():
     with pytest.raises(ValueError, match="'teacher' or 'student', got 'techer'"):
-        PretrainedViT('x', network='techer')
+        Pretrained('x', network='techer')
 
 
 def test_error_reaches_the_user(init_cfg, backbone):
@@ -129,7 +129,7 @@ def test_on_the_wrong_module(init_cfg):
     with pytest.raises(CheckpointError, match="only contains one: move the init_cfg .* 'backbone'"):
         model.init_weights()
     with pytest.raises(CheckpointError, match="LinearClsHead is no ViT with mmpretrain's"):
-        PretrainedViT(init_cfg['checkpoint'])(model.head)
+        Pretrained(init_cfg['checkpoint'])(model.head)
 
 
 def test_student_and_teacher(source, init_cfg):
@@ -178,7 +178,7 @@ torch.distributed.init_process_group('gloo')
 torch.hub.get_dir = lambda: sys.argv[2]
 from ibot_mm.models import MaskedVisionTransformer
 arch = dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64)
-init_cfg = dict(type='ibot_mm.PretrainedViT', checkpoint=sys.argv[1])
+init_cfg = dict(type='ibot_mm.Pretrained', checkpoint=sys.argv[1])
 model = MaskedVisionTransformer(arch, img_size=32, patch_size=8, init_cfg=init_cfg)
 model.init_weights()
 sums = all_gather(torch.stack([p.detach().sum() for p in model.parameters()]))

@@ -16,9 +16,13 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-from ibot_mm.checkpoint import CheckpointError, load_checkpoint_file, locations
+from ibot_mm.checkpoint import Checkpoint, CheckpointError, locate
 
 WEIGHTS = {'layer.weight': torch.arange(6.0).view(2, 3), 'layer.bias': torch.ones(2)}
+
+
+def tensors_of(location):
+    return Checkpoint.open(location).tensors
 
 
 def write(path, content):
@@ -47,12 +51,12 @@ def assert_weights(tensors, prefix=''):
 def test_torch(new, tmp_path):
     path = tmp_path / 'x.pth'
     torch.save(dict(model=WEIGHTS), path, _use_new_zipfile_serialization=new)
-    assert_weights(load_checkpoint_file(path), 'model.')
+    assert_weights(tensors_of(path), 'model.')
 
 
 def test_safetensors_by_content(tmp_path):
     path = write(tmp_path / 'x.pth', safetensors_bytes(tmp_path))
-    assert_weights(load_checkpoint_file(str(path)))
+    assert_weights(tensors_of(str(path)))
 
 
 @pytest.mark.parametrize('first', [0x80, 0x20, 0x08])
@@ -63,7 +67,7 @@ def test_safetensors_whose_first_byte_looks_like_something_else(first, tmp_path)
         if (tmp_path / 'x').read_bytes()[0] == first:
             break
     assert (tmp_path / 'x').read_bytes()[0] == first
-    assert_weights(load_checkpoint_file(tmp_path / 'x'))
+    assert_weights(tensors_of(tmp_path / 'x'))
 
 
 @pytest.mark.parametrize('new', [True, False], ids=['zip', 'old'])
@@ -81,7 +85,7 @@ def test_what_known_checkpoints_hold_beside_weights(new, tmp_path):
     )
     path, allowed = tmp_path / 'x.pth', set(torch.serialization.get_safe_globals())
     torch.save(checkpoint, path, _use_new_zipfile_serialization=new)
-    assert_weights(load_checkpoint_file(path), 'state_dict.')
+    assert_weights(tensors_of(path), 'state_dict.')
     assert HistoryBuffer._statistics_methods == methods
     assert set(torch.serialization.get_safe_globals()) == allowed
 
@@ -91,7 +95,7 @@ def test_checkpoint_of_a_training(tiny_config, train):
     tiny_config.train_cfg.max_epochs = 2
     tiny_config.val_cfg = tiny_config.val_dataloader = tiny_config.val_evaluator = None
     runner = train(tiny_config)
-    tensors = load_checkpoint_file(f'{tiny_config.work_dir}/epoch_2.pth')
+    tensors = tensors_of(f'{tiny_config.work_dir}/epoch_2.pth')
     state = runner.model.state_dict()
     assert {f'state_dict.{name}' for name in state} == set(tensors)
     assert torch.equal(tensors['state_dict.backbone.pos_embed'], state['backbone.pos_embed'])
@@ -119,7 +123,7 @@ def test_code_is_refused_and_not_run(kind, new, tmp_path):
     with pytest.raises(
         CheckpointError, match=f'{path} is refused.*namely (posix.system|builtins.eval|eval),'
     ):
-        load_checkpoint_file(path)
+        tensors_of(path)
     assert not trace.exists()
     torch.load(path, weights_only=False)  # it would have run
     assert trace.exists()
@@ -143,19 +147,19 @@ class Function:
 def test_what_is_let_pass_gives_nothing_to_call(tmp_path):
     path = write(tmp_path / 'x.pth', torch_bytes(dict(WEIGHTS, extra=Attribute())))
     with pytest.raises(CheckpointError, match='is refused: it holds more than weights and would'):
-        load_checkpoint_file(path)
+        tensors_of(path)
 
 
 def test_a_whole_module_is_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / 'x.pth')
     with pytest.raises(CheckpointError, match='namely torch.nn.modules.linear.Linear.*state dict'):
-        load_checkpoint_file(tmp_path / 'x.pth')
+        tensors_of(tmp_path / 'x.pth')
 
 
 def test_torch_script(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / 'x.pth')
     with pytest.raises(CheckpointError, match='TorchScript program'):
-        load_checkpoint_file(tmp_path / 'x.pth')
+        tensors_of(tmp_path / 'x.pth')
 
 
 MISTAKEN = {
@@ -174,7 +178,7 @@ MISTAKEN = {
 def test_other_things_saved_as_checkpoint(what, tmp_path):
     path = write(tmp_path / 'x.pth', MISTAKEN[what])
     with pytest.raises(CheckpointError, match=f'{path} is {what}'):
-        load_checkpoint_file(path)
+        tensors_of(path)
 
 
 @pytest.mark.parametrize('share', [0.2, 0.6, 0.99])
@@ -188,7 +192,7 @@ def test_truncated(kind, share, tmp_path):
         content = torch_bytes(tensors, _use_new_zipfile_serialization=kind == 'zip')
     path = write(tmp_path / 'x.pth', content[: int(share * len(content))])
     with pytest.raises(CheckpointError, match=rf'{path} \(\d+ bytes\) is damaged or not complete'):
-        load_checkpoint_file(path)
+        tensors_of(path)
 
 
 @pytest.mark.parametrize(
@@ -203,21 +207,21 @@ def test_truncated(kind, share, tmp_path):
 def test_no_weights(content, held, tmp_path):
     path = write(tmp_path / 'x.pth', torch_bytes(content))
     with pytest.raises(CheckpointError, match=f'holds no weights of a network, only: {held}'):
-        load_checkpoint_file(path)
+        tensors_of(path)
 
 
 def test_places_that_are_not_there(tmp_path):
     with pytest.raises(CheckpointError, match=f'{tmp_path}/x.pth is not there'):
-        load_checkpoint_file(tmp_path / 'x.pth')
+        tensors_of(tmp_path / 'x.pth')
     with pytest.raises(CheckpointError, match=f'The folder {tmp_path} holds none of model.safe'):
-        load_checkpoint_file(tmp_path)
+        tensors_of(tmp_path)
     with pytest.raises(CheckpointError, match='s3://x: only http:// and https:// are read'):
-        load_checkpoint_file('s3://x')
+        tensors_of('s3://x')
 
 
 def test_folder_with_a_file_of_torch(tmp_path):
     write(tmp_path / 'pytorch_model.bin', torch_bytes(WEIGHTS))
-    assert_weights(load_checkpoint_file(tmp_path))
+    assert_weights(tensors_of(tmp_path))
 
 
 class CountingHandler(SimpleHTTPRequestHandler):
@@ -253,7 +257,7 @@ def test_address(server, tmp_path):
         write(folder / name / 'model.pth', torch_bytes(dict(x=torch.tensor(value))))
     for _ in range(2):
         for name, value in (('a', 1.0), ('b', 2.0)):
-            tensors = load_checkpoint_file(f'{address}/{name}/model.pth?download=true')
+            tensors = tensors_of(f'{address}/{name}/model.pth?download=true')
             assert tensors['x'] == value
     assert len(CountingHandler.requests) == 2
 
@@ -262,14 +266,14 @@ def test_address_with_a_hash_shares_torchs_cache(server, tmp_path):
     folder, address = server
     (tmp_path / 'hub/checkpoints').mkdir(parents=True)
     write(tmp_path / 'hub/checkpoints/vit-base-98e8652b.pth', torch_bytes(WEIGHTS))
-    assert_weights(load_checkpoint_file(f'{address}/vit-base-98e8652b.pth'))
+    assert_weights(tensors_of(f'{address}/vit-base-98e8652b.pth'))
     assert not CountingHandler.requests
 
 
 def test_address_that_fails(server, tmp_path):
     _, address = server
     with pytest.raises(CheckpointError, match=f'{address}/x.pth could not be downloaded: .*404'):
-        load_checkpoint_file(f'{address}/x.pth')
+        tensors_of(f'{address}/x.pth')
     assert not list((tmp_path / 'hub').rglob('*.pth'))
 
 
@@ -277,19 +281,19 @@ def test_model_of_an_mm_package(server, monkeypatch):
     """The name leads to the address in the package's index of models."""
     folder, address = server
     name = 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k'
-    found = locations.get_config(f'mmpretrain::{name}.py', pretrained=True).model_path
+    found = locate.get_config(f'mmpretrain::{name}.py', pretrained=True).model_path
     assert found.startswith('https://') and found.endswith('.pth')
     write(folder / 'model.pth', torch_bytes(WEIGHTS))
-    real = locations.get_config
+    real = locate.get_config
 
     def local(*args, **kwargs):
         cfg = real(*args, **kwargs)
         cfg.model_path = f'{address}/model.pth'
         return cfg
 
-    monkeypatch.setattr(locations, 'get_config', local)
+    monkeypatch.setattr(locate, 'get_config', local)
     for suffix in ('.py', ''):
-        assert_weights(load_checkpoint_file(f'mmpretrain::{name}{suffix}'))
+        assert_weights(tensors_of(f'mmpretrain::{name}{suffix}'))
 
 
 @pytest.mark.parametrize(
@@ -298,4 +302,4 @@ def test_model_of_an_mm_package(server, monkeypatch):
 )
 def test_model_that_is_not_there(name):
     with pytest.raises(CheckpointError, match=name.split('.')[0]):
-        load_checkpoint_file(name)
+        tensors_of(name)

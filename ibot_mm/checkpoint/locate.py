@@ -13,15 +13,21 @@ from mmengine.dist import barrier, get_rank
 from mmengine.hub import get_config
 from torch.hub import download_url_to_file
 
-from .errors import CheckpointError
-
 # Of a folder, the first that is there.
 FILES = (
     'model.safetensors',
     'model.safetensors.index.json',
     'pytorch_model.bin',
     'pytorch_model.bin.index.json',
+    'open_clip_model.safetensors',
+    'open_clip_pytorch_model.bin',
+    '.metadata',  # of torch.distributed.checkpoint
 )
+DEEPSPEED = 'mp_rank_00_model_states.pt'
+
+
+class CheckpointError(ValueError):
+    """Weights that cannot be read or do not fit; says which file, why, and the way out."""
 
 
 def find_file(location: str | Path) -> Path:
@@ -29,7 +35,7 @@ def find_file(location: str | Path) -> Path:
 
     Args:
         location: File, folder, ``http(s)://`` address or ``package::model``, see
-            :func:`load_checkpoint_file`.
+            :class:`Checkpoint`.
 
     Returns:
         A file, or the index of a checkpoint in several.
@@ -46,13 +52,28 @@ def find_file(location: str | Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        for name in FILES:
-            if (path / name).is_file():
-                return path / name
-        raise CheckpointError(f'The folder {path} holds none of {", ".join(FILES)}: name the file.')
+        return _file_of_folder(path)
     if '://' in text:
         raise CheckpointError(f'{text}: only http:// and https:// are read; download it yourself.')
     raise CheckpointError(f'The checkpoint {path} is not there (seen from {Path.cwd()}).')
+
+
+def _file_of_folder(folder: Path) -> Path:
+    """Of Hugging Face, OpenCLIP, torch.distributed.checkpoint or DeepSpeed."""
+    for name in FILES:
+        if (folder / name).is_file():
+            return folder / name
+    inside = folder
+    if (folder / 'latest').is_file():  # DeepSpeed's name of its newest folder
+        inside = folder / (folder / 'latest').read_text().strip()
+    if list(inside.glob('zero_pp_rank_*_model_states.pt')):
+        raise CheckpointError(
+            f'{folder} holds the slices of DeepSpeed, stage 3 of ZeRO: join them by its '
+            '`python zero_to_fp32.py . weights`, which lies in that folder, and name the result.'
+        )
+    if (inside / DEEPSPEED).is_file():
+        return inside / DEEPSPEED
+    raise CheckpointError(f'The folder {folder} holds none of {", ".join(FILES)}: name the file.')
 
 
 def _address_of_model(name: str) -> str:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ibot_mm.checkpoint import CheckpointError
-from ibot_mm.checkpoint.resize import (
+from ibot_mm.checkpoint.positions import (
     fit_position_embedding,
     resize_patches,
     resize_relative_table,

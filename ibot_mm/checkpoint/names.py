@@ -1,22 +1,36 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Tables of parameter names: a format's on the left, ours on the right.
+"""Tables of parameter names: a format's on the left, ours on the right, read in both directions.
 
-Ours are those of :class:`ibot_mm.MaskedVisionTransformer`, which are mmpretrain's. Both columns
-are templates, so a table can be read in both directions: ``{layer}`` stands for the index of an
-encoder layer, ``{stage}`` and ``{block}`` for those of a Swin, ``{leaf}`` for ``weight`` or
-``bias``.
+Ours are those of :class:`ibot_mm.MaskedVisionTransformer` and
+:class:`ibot_mm.MaskedSwinTransformer`, which are mmpretrain's. Both columns are templates:
+``{layer}`` stands for the index of an encoder layer, ``{stage}`` and ``{block}`` for those of a
+Swin, ``{leaf}`` for ``weight`` or ``bias``.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+ROTARY = 'rotary'  # positions in the form of DINOv3, base 100, which our backbones have
 _PLACEHOLDERS = {'layer': r'\d+', 'stage': r'\d+', 'block': r'\d+', 'leaf': 'weight|bias'}
+
+
+class Parts(Protocol):
+    """How tensors of a format make up one of ours."""
+
+    @staticmethod
+    def join(tensors: Sequence[Tensor | None]) -> Tensor:
+        """Put them together; None where one is missing."""
+
+    @staticmethod
+    def split(tensor: Tensor, number: int) -> Sequence[Tensor]:
+        """Take them apart, the reverse of :meth:`join`."""
 
 
 class Concatenation:
@@ -26,6 +40,8 @@ class Concatenation:
     def join(tensors: Sequence[Tensor | None]) -> Tensor:
         """Put the parts together; a missing one is zero."""
         present = [tensor for tensor in tensors if tensor is not None]
+        if len(tensors) == 1:
+            return present[0]
         zero = torch.zeros_like(present[0])
         return torch.cat([zero if tensor is None else tensor for tensor in tensors])
 
@@ -61,18 +77,38 @@ class Row:
         theirs: Template of its name in the format, or of several names that make up ours.
         ours: Template of our name.
         parts: How several tensors make up ours.
-        flat: Whether it is a token stored as (1, D), which is (1, 1, D) here.
+        flat: How many leading dimensions of ours the format does not have: 1 for a token stored as
+            (1, D), 2 for one stored as (D,).
     """
 
     theirs: str | tuple[str, ...]
     ours: str
-    parts: type[Concatenation] | type[MaskedKeyBias] = Concatenation
-    flat: bool = False
+    parts: type[Parts] = Concatenation
+    flat: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
         """All templates of the format's side."""
         return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a format settles of a part that its tensors do not show.
+
+    Args:
+        part: Name of the part, see :data:`ibot_mm.checkpoint.PARTS`.
+        value: The part's value; None where it is one thing in some networks and another in others,
+            so that it must be told.
+        when: Whether the rule holds, given the prefix of a network and the names in it, ours and
+            those left out.
+        why: Who has which, where ``value`` is None.
+    """
+
+    part: str
+    value: Any
+    when: Callable[[Collection[str]], bool] = lambda names: True
+    why: str = ''
 
 
 @dataclass(frozen=True)
@@ -90,9 +126,8 @@ class Format:
         requires: Names without which a network is not of this format.
         with_positions: Tokens before the patches that have entries in the learned position
             embedding, if the network has them; likely cases first. Names are ours.
-        rotary: Whether a network without learned positions has DINOv3's rotary position
-            embedding.
-        norm_eps: The eps of its norms, where the format settles it.
+        rules: What it settles of parts that tensors do not show; the first rule of a part that
+            holds is taken.
     """
 
     name: str
@@ -102,8 +137,7 @@ class Format:
     left_out: tuple[tuple[str, str], ...] = ()
     requires: tuple[str, ...] = ()
     with_positions: tuple[tuple[str, ...], ...] = (('cls_token', 'dist_token'),)
-    rotary: bool = False
-    norm_eps: float | None = None
+    rules: tuple[Rule, ...] = ()
 
     @cached_property
     def anchor(self) -> str:
@@ -118,9 +152,9 @@ class Format:
 
     def explains(self, name: str) -> bool:
         """Whether the format knows a name."""
-        rows = self.rows + self.gated_rows
-        known = any(match(template, name) is not None for row in rows for template in row.names)
-        return known or self.why_left_out(name) is not None
+        return find_row(name, self.gated_rows + self.rows) is not None or bool(
+            self.why_left_out(name)
+        )
 
     def substitutions(self) -> tuple[tuple[str, str], ...]:
         """Rows of a single name as pairs for ``re``: pattern of their name, replacement."""
@@ -152,3 +186,13 @@ def _pattern(template: str) -> str:
     for name, content in _PLACEHOLDERS.items():
         pattern = pattern.replace(f'{{{name}}}', f'(?P<{name}>{content})')
     return pattern
+
+
+def find_row(name: str, rows: Iterable[Row]) -> tuple[Row, dict[str, str]] | None:
+    """Row of a format's name, and what its placeholders stand for."""
+    for row in rows:
+        for template in row.names:
+            found = match(template, name)
+            if found is not None:
+                return row, found
+    return None

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Weights of any ViT checkpoint through ``init_cfg``."""
+"""Weights of any checkpoint through ``init_cfg``."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.model import update_init_info
@@ -8,47 +9,57 @@ from torch import nn
 
 from ibot_mm.registry import WEIGHT_INITIALIZERS
 
-from .load import load_pretrained_vit
-from .load_timm import load_timm_vit
+from .load import load_weights
 
-NAMES = ('PretrainedViT', 'ibot_mm.PretrainedViT')
+NAMES = ('ibot_mm.Pretrained', 'Pretrained')
 
 
 @WEIGHT_INITIALIZERS.register_module()
-class PretrainedViT:
+class Pretrained:
     """Fills a backbone with the weights of a checkpoint, whatever published or stored it.
 
-    For example ``backbone=dict(..., init_cfg=dict(type='ibot_mm.PretrainedViT',
-    checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'))``. The format is recognized by the names
-    in the file: this project's, published iBOT and DINO, DINOv2, DINOv3, MAE, BEiT, DeiT, timm,
-    mmpretrain, Hugging Face's transformers. One table in the log says what was loaded and what
-    was not. A backbone that holds a model of timm is filled by :func:`load_timm_vit`.
+    For example ``backbone=dict(..., init_cfg=dict(type='ibot_mm.Pretrained',
+    checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'))``. The backbone is a ViT of this project,
+    mmpretrain or mmseg, a wrapped model of timm, or a Swin of any mm package. Formats are
+    recognized by the names in the file, see ``docs/weights.md``. One table in the log says what
+    was loaded and what was not.
 
     Args:
-        checkpoint (str): See :func:`ibot_mm.checkpoint.load_checkpoint_file`.
+        checkpoint (str): See :meth:`ibot_mm.checkpoint.Checkpoint.open`.
         network (str): 'teacher' or 'student', where the file has both. Defaults to 'teacher'.
+        prefix (str, optional): What the names of the wanted network have in front, in place of
+            ``network``. Defaults to None.
         strict (bool): Whether weights that do not fit are an error, which names the option that
             ends it; else they are a warning, and what fits is loaded. Defaults to True.
+        assume (dict, optional): What nothing in the file tells, such as
+            ``dict(activation='quick_gelu')``. Defaults to None.
 
     Raises:
         ValueError: If ``network`` is neither of the two.
     """
 
-    def __init__(self, checkpoint: str, network: str = 'teacher', strict: bool = True) -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        network: str = 'teacher',
+        prefix: str | None = None,
+        strict: bool = True,
+        assume: Mapping[str, Any] | None = None,
+    ) -> None:
         if network not in ('teacher', 'student'):
             raise ValueError(f"network must be 'teacher' or 'student', got {network!r}.")
         self.checkpoint = checkpoint
-        self.network = network
-        self.strict = strict
+        self.options: dict[str, Any] = dict(
+            network=network, prefix=prefix, strict=strict, assume=assume
+        )
 
     def __call__(self, module: nn.Module) -> None:
         """Fill a backbone, as mmengine's ``initialize`` does it."""
         self._go_last(module)
-        load = load_timm_vit if hasattr(module, 'timm_model') else load_pretrained_vit
-        report = load(module, self.checkpoint, self.network, self.strict)
+        report = load_weights(module, self.checkpoint, **self.options)
         report.log()
         if hasattr(module, '_params_init_info'):
-            update_init_info(module, init_info=f'PretrainedViT: loaded from {self.checkpoint}')
+            update_init_info(module, init_info=f'Pretrained: loaded from {self.checkpoint}')
 
     def _go_last(self, module: Any) -> None:
         """See to it that the rest of ``init_weights`` leaves the weights alone.
@@ -61,7 +72,7 @@ class PretrainedViT:
         last = init_cfg[-1]['type'] if isinstance(init_cfg, list) else NAMES[0]
         if getattr(last, '__name__', last) not in NAMES:
             raise ValueError(
-                'PretrainedViT must be the last of the init_cfg list: what follows it would '
+                'ibot_mm.Pretrained must be the last of the init_cfg list: what follows it would '
                 'overwrite the weights.'
             )
         if not hasattr(module, '_params_init_info') or module.is_init:

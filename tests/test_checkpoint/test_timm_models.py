@@ -6,7 +6,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from ibot_mm.checkpoint import CheckpointError, load_timm_vit
+from ibot_mm.checkpoint import CheckpointError, load_weights
 from ibot_mm.models import TimmVisionTransformer
 
 TINY = dict(embed_dim=32, depth=2, num_heads=2, img_size=32, patch_size=8)
@@ -46,7 +46,7 @@ def test_timms_own_files(name, source, save, tmp_path):
     save_file(dict(state), tmp_path / 'model.safetensors')
     for path in (save(state), tmp_path / 'model.safetensors'):
         model = build(name)
-        report = load_timm_vit(model, path)
+        report = load_weights(model, path)
         assert_filled(model, state)
         assert sorted(report.left_out['classification head']) == ['head.bias', 'head.weight']
         assert not (report.missing or report.unexpected or report.new)
@@ -59,7 +59,7 @@ def test_a_pre_training_of_ones_own(name, network, perturb, save, prefixed):
     state = prefixed('backbone.', student.state_dict())
     state |= prefixed('teacher.backbone.', teacher.state_dict())
     state |= {'neck.layers.0.weight': torch.zeros(3, 3)}
-    init_cfg = dict(type='ibot_mm.PretrainedViT', checkpoint=save(dict(state_dict=state)))
+    init_cfg = dict(type='ibot_mm.Pretrained', checkpoint=save(dict(state_dict=state)))
     model = build(name, init_cfg=init_cfg | dict(network=network))
     model.init_weights()
     wanted = student if network == 'student' else teacher
@@ -71,7 +71,7 @@ def test_a_pre_training_of_ones_own(name, network, perturb, save, prefixed):
 def test_position_embedding_is_resized_by_timm(source, save):
     state = source().state_dict()
     model = build(img_size=48)
-    report = load_timm_vit(model, save(state))
+    report = load_weights(model, save(state))
     expected = timm.layers.resample_abs_pos_embed(state['pos_embed'], (6, 6))
     torch.testing.assert_close(model.timm_model.pos_embed.data, expected)
     assert report.resized == {'pos_embed': 'to (1, 37, 32)'}
@@ -87,7 +87,7 @@ def test_names_of_the_code_that_a_family_comes_from(perturb, save):
     position = torch.cat([torch.full((1, 1, 32), 0.25), state['pos_embed']], dim=1)
     state['pos_embed'] = position
     filled = build('vit_small_patch14_reg4_dinov2')
-    load_timm_vit(filled, save(state))
+    load_weights(filled, save(state))
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(filled(images), model(images))
 
@@ -95,7 +95,7 @@ def test_names_of_the_code_that_a_family_comes_from(perturb, save):
 def test_names_of_mmpretrain(backbone, perturb, save):
     source = perturb(backbone())
     model = build(mlp_ratio=2)
-    report = load_timm_vit(model, save(source.state_dict()))
+    report = load_weights(model, save(source.state_dict()))
     assert 'mmpretrain' in report.format
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model(images), source(images))
@@ -103,7 +103,7 @@ def test_names_of_mmpretrain(backbone, perturb, save):
 
 def test_mask_token_is_new(source, save):
     model = build(mask_token=True)
-    assert load_timm_vit(model, save(source().state_dict())).new == ['mask_token']
+    assert load_weights(model, save(source().state_dict())).new == ['mask_token']
 
 
 @pytest.mark.parametrize(
@@ -118,19 +118,19 @@ def test_mask_token_is_new(source, save):
 def test_what_does_not_fit(kwargs, message, source, save):
     path = save(source().state_dict())
     with pytest.raises(CheckpointError, match=f'(?s){message}'):
-        load_timm_vit(build(**kwargs), path)
+        load_weights(build(**kwargs), path)
 
 
 def test_positions_of_no_square_are_not_resized(source, save):
     path = save(source(img_size=(40, 24)).state_dict())
-    load_timm_vit(build(img_size=(40, 24)), path)
+    load_weights(build(img_size=(40, 24)), path)
     with pytest.raises(CheckpointError, match='timm cannot fit it to VisionTransformer'):
-        load_timm_vit(build(), path)
+        load_weights(build(), path)
 
 
 def test_what_fits_is_loaded_where_it_need_not_all(source, save):
     model, state = build(depth=3), source().state_dict()
-    report = load_timm_vit(model, save(state), strict=False)
+    report = load_weights(model, save(state), strict=False)
     assert torch.equal(model.timm_model.blocks[1].norm1.weight, state['blocks.1.norm1.weight'])
     assert all(name.startswith('blocks.2.') for name in report.missing)
 
@@ -138,4 +138,4 @@ def test_what_fits_is_loaded_where_it_need_not_all(source, save):
 def test_no_vit(save):
     path = save({'layer1.0.conv1.weight': torch.zeros(3, 3)})
     with pytest.raises(CheckpointError, match='checkpoint_0.pth cannot be used: it holds a ResNet'):
-        load_timm_vit(build(), path)
+        load_weights(build(), path)

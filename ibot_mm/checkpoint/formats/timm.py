@@ -1,7 +1,9 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Names of timm, and of published code that grew out of it."""
 
-from .table import Format, MaskedKeyBias, Row
+from collections.abc import Collection
+
+from ..names import ROTARY, Format, MaskedKeyBias, Row, Rule
 
 _TOKENS = (
     Row('cls_token', 'cls_token'),
@@ -47,6 +49,32 @@ _HEADS = (
     ('head_dist.*', 'classification head'),
     ('attn_pool.*', 'pooling head'),
 )
+_OF_DINOV3 = (Rule('rotary', ROTARY), Rule('norm_eps', 1e-5))
+
+
+def _has_pooling(names: Collection[str]) -> bool:
+    return any(name.startswith('attn_pool.') for name in names)
+
+
+def _is_of_language(names: Collection[str]) -> bool:
+    """Whether a network has what those have that are trained with text: CLIP and SigLIP."""
+    signs = 'pre_norm.weight' in names or 'cls_token' not in names or _has_pooling(names)
+    return signs and 'layers.0.ffn.w3.weight' not in names
+
+
+def _looks_like_rope_vit(names: Collection[str]) -> bool:
+    of_training = {'mask_token', *(n for n in names if {'teacher', 'student'} & {*n.split('.')})}
+    scaled = 'layers.0.attn.gamma1.weight' in names and 'pos_embed' in names
+    return scaled and of_training.isdisjoint(names)
+
+
+_MAY_BE_ROTARY = Rule(
+    'rotary',
+    None,
+    _looks_like_rope_vit,
+    "timm's RoPE-ViTs (vit_*_rope_ape_*) have rotary positions beside learned ones, BEiT and the "
+    'published iBOT do not',
+)
 
 TIMM = Format(
     name='timm',
@@ -63,13 +91,29 @@ TIMM = Format(
     gated_rows=_GATED,
     left_out=_HEADS,
     with_positions=(('cls_token', 'dist_token', 'register_tokens'), ()),
+    rules=(
+        Rule('norm_eps', 1e-5, lambda names: 'pre_norm.weight' in names),
+        Rule(
+            'rotary',
+            None,
+            lambda names: 'pre_norm.weight' in names and _has_pooling(names),
+            "timm's Perception Encoder has rotary positions beside learned ones, CLIP does not",
+        ),
+        Rule(
+            'activation',
+            None,
+            _is_of_language,
+            "OpenAI's CLIP and others have quick_gelu, OpenCLIP's gelu, SigLIP's gelu or gelu_tanh",
+        ),
+    ),
 )
 
 PUBLISHED = Format(
     name='published',
     title='the published iBOT',
-    rows=(*_TOKENS, Row('masked_embed', 'mask_token', flat=True), _QKV, *_BLOCKS, *_GAMMA),
+    rows=(*_TOKENS, Row('masked_embed', 'mask_token', flat=1), _QKV, *_BLOCKS, *_GAMMA),
     left_out=_HEADS,
+    rules=(_MAY_BE_ROTARY,),
 )
 
 MAE = Format(
@@ -104,6 +148,7 @@ BEIT = Format(
         ('cls_pt_layers.*', 'prediction head'),
         ('*relative_position_index', 'computed, not learned'),
     ),
+    rules=(_MAY_BE_ROTARY,),
 )
 
 DINOV2 = Format(
@@ -111,7 +156,7 @@ DINOV2 = Format(
     title='DINOv2, its code',
     rows=(
         *_TOKENS,
-        Row('mask_token', 'mask_token', flat=True),
+        Row('mask_token', 'mask_token', flat=1),
         Row('register_tokens', 'register_tokens'),
         _QKV,
         *_BLOCKS,
@@ -148,8 +193,7 @@ DINOV3 = Format(
         ('rope_embed.periods', 'computed, not learned'),
         ('local_cls_norm.*', 'norm of local crops in pre-training'),
     ),
-    rotary=True,
-    norm_eps=1e-5,
+    rules=_OF_DINOV3,
 )
 
 TIMM_DINOV3 = Format(
@@ -165,7 +209,6 @@ TIMM_DINOV3 = Format(
     ),
     gated_rows=_GATED,
     left_out=_HEADS,
-    requires=('reg_token',),
-    rotary=True,
-    norm_eps=1e-5,
+    requires=('reg_token', 'cls_token'),  # RoPE-ViTs have registers without [CLS]
+    rules=_OF_DINOV3,
 )

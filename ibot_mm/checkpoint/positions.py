@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Fitting what is learned about positions to images of another size."""
+"""Fitting what is learned for images of one size, patch or kind to others."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import CheckpointError
+from .locate import CheckpointError
 
 TOKENS_BEFORE_PATCHES = ('cls_token', 'dist_token', 'register_tokens')  # in this order
 
@@ -77,6 +77,7 @@ def fit_position_embedding(
     target: Mapping[str, Tensor],
     with_entries: Sequence[Sequence[str]],
     target_grid: tuple[int, int],
+    guess: tuple[int, int] | None = None,
 ) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Make ``state['pos_embed']`` one of the target's length.
 
@@ -90,6 +91,7 @@ def fit_position_embedding(
         with_entries: Tokens before the patches that may have entries in ``state``, see
             :class:`Format`.
         target_grid: Patches (h, w) of the target.
+        guess: What the grid of the embedding is thought to be. Defaults to None, the target's.
 
     Returns:
         Grids before and after, where the embedding was resized.
@@ -100,7 +102,11 @@ def fit_position_embedding(
     embedding = state['pos_embed']
     lengths = {name: state[name].shape[1] for name in TOKENS_BEFORE_PATCHES if name in state}
     numbers = [sum(lengths.get(name, 0) for name in names) for names in with_entries]
-    extra, grid = source_layout(embedding.shape[1], numbers, target_grid)
+    if embedding.ndim == 4:  # (1, H, W, D)
+        grid = (embedding.shape[1], embedding.shape[2])
+        extra, embedding = 0, embedding.flatten(1, 2)
+    else:
+        extra, grid = source_layout(embedding.shape[1], numbers, guess or target_grid)
     entries, patches = embedding.split([extra, embedding.shape[1] - extra], dim=1)
     places = target['pos_embed'].shape[1] - math.prod(target_grid)  # before the patches'
     kept = []
@@ -115,6 +121,24 @@ def fit_position_embedding(
             state[name] = state[name] + entry
     state['pos_embed'] = torch.cat([*kept, resize_patches(patches, grid, target_grid)], dim=1)
     return None if grid == target_grid else (grid, target_grid)
+
+
+def resize_window_table(table: Tensor, length: int) -> Tensor:
+    """Bicubic resize of Swin's relative position bias to other windows, as mmdet and mmseg do.
+
+    Args:
+        table: Entry of each distance between patches of a square window, (S ** 2, heads).
+        length: Number of entries wanted, a square too.
+
+    Returns:
+        Shape (length, heads); the table itself where it has that length.
+    """
+    source, target = math.isqrt(len(table)), math.isqrt(length)
+    if source == target:
+        return table
+    maps = table.T.unflatten(1, (source, source))[None]  # (1, heads, side, side)
+    resized = F.interpolate(maps.float(), size=(target, target), mode='bicubic')
+    return resized[0].flatten(1).T.contiguous().to(table.dtype)
 
 
 def resize_relative_table(table: Tensor, target_grid: tuple[int, int]) -> Tensor:
@@ -142,3 +166,45 @@ def resize_relative_table(table: Tensor, target_grid: tuple[int, int]) -> Tensor
     size = [2 * length - 1 for length in target_grid]
     maps = F.interpolate(maps, size=size, mode='bicubic')
     return torch.cat([maps.flatten(2)[0].T, extra.float()])
+
+
+def resample_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample the kernel of a patch embedding, as FlexiViT and timm do it.
+
+    Not the kernel is resized but its pseudo-inverse is taken: the new kernel gives to an image
+    that is enlarged (bicubic, antialiased) what the old one gives to the image itself, as nearly
+    as can be; exactly, where patches grow. Paper: FlexiViT (arXiv 2212.08013), section 3.4.
+
+    Args:
+        kernel: Shape (D, C, H, W).
+        size: (h, w).
+
+    Returns:
+        Shape (D, C, h, w); the kernel itself where it has that size.
+    """
+    old = tuple(kernel.shape[2:])
+    if old == size:
+        return kernel
+    basis = torch.eye(math.prod(old)).unflatten(1, old)[:, None]  # each pixel of a patch alone
+    resize = F.interpolate(basis, size=size, mode='bicubic', antialias=True).flatten(1)
+    inverse = torch.linalg.pinv(resize.double())  # (h * w, H * W)
+    resampled = kernel.double().flatten(2) @ inverse.T
+    return resampled.unflatten(2, size).to(kernel.dtype)
+
+
+def inflate_kernel(kernel: Tensor, channels: int) -> Tensor:
+    """Give the kernel of a patch embedding for RGB another number of channels, as timm does it.
+
+    One channel is gray, whose kernel is the sum over RGB; for others the three are repeated in
+    turn and scaled by 3 / C.
+
+    Args:
+        kernel: Shape (D, 3, H, W).
+        channels: Channels C wanted.
+
+    Returns:
+        Shape (D, C, H, W).
+    """
+    if channels == 1:
+        return kernel.sum(1, keepdim=True)
+    return kernel.repeat(1, -(-channels // 3), 1, 1)[:, :channels] * (3 / channels)

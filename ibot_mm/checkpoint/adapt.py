@@ -1,0 +1,273 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Making the weights of a ViT those of a backbone, both under our names, and what prevents it."""
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+from torch import Tensor, zeros_like
+
+from .architecture import Architecture, positions
+from .convert import num_layers
+from .locate import CheckpointError
+from .names import ROTARY, Format
+from .parts import PARTS, PATCHES, UNSEEN, Part, ask, part_of, written
+from .positions import (
+    fit_position_embedding,
+    inflate_kernel,
+    resample_kernel,
+    resize_relative_table,
+)
+from .report import LoadReport, summary
+
+State = dict[str, Tensor]
+_MAY_BE_ZERO = ('attn.qkv.bias', PATCHES.replace('weight', 'bias'))
+_TABLE = 'attn.relative_position_bias_table'
+_SHARED_TABLE = 'rel_pos_bias.relative_position_bias_table'
+_POSITIONS = {
+    'learned': 'set rotary=False (of mmpretrain.BEiTViT use_rel_pos_bias=False and '
+    'use_abs_pos_emb=True)',
+    'relative': 'only mmpretrain.BEiTViT has such a bias, take it as backbone, with '
+    'use_rel_pos_bias=True',
+    'learned and relative': 'take mmpretrain.BEiTViT as backbone, with use_rel_pos_bias=True and '
+    'use_abs_pos_emb=True',
+    ROTARY: "set rotary=True (an option of ibot_mm's backbones)",
+}
+_OTHER_POSITIONS = "no backbone here has such positions; ibot_mm.TimmVisionTransformer has timm's"
+
+
+def adapt(
+    weights: Mapping[str, Tensor],
+    format: Format,
+    theirs: Architecture,
+    target: Mapping[str, Tensor],
+    ours: Architecture,
+    report: LoadReport,
+    grid: tuple[int, int],
+) -> State:
+    """Change weights into such as the backbone has, and note in the report what was done.
+
+    Args:
+        weights: Of the checkpoint, under our names.
+        format: Of the checkpoint.
+        theirs: What its network is.
+        target: Weights of the backbone under our names.
+        ours: What the backbone is.
+        report: Gets everything but ``loaded``; what keeps weights from being loaded goes to
+            ``differences``.
+        grid: Patches (h, w) of the images that the backbone is for.
+
+    Returns:
+        The weights to load: names of ``target`` and its shapes.
+    """
+    source = dict(weights)
+    _fit_patches(source, target, report)
+    sizes = _differences_of_size(theirs, ours, source)
+    report.differences += sizes
+    _share_table(source, target)
+    _settle_biases(source, target, report)
+    if not sizes:  # which are often the cause of the rest
+        report.differences += _difference_of_positions(theirs, ours)
+        report.differences += _differences_of_parts(theirs, source, target)
+    _compare_unseen(theirs, ours, report)
+    _resize(source, target, format, theirs.grid or grid, grid, report)
+    _sort_out(source, target, report)
+    return {name: tensor for name, tensor in source.items() if name in target}
+
+
+def _fit_patches(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
+    kernel, wanted = source[PATCHES], target[PATCHES].shape
+    changes = []
+    if kernel.shape[1] == 3 != wanted[1]:
+        changes.append(f'from RGB to {wanted[1]} channels')
+        kernel = inflate_kernel(kernel, wanted[1])
+    if kernel.shape[2:] != wanted[2:]:
+        old, new = (' x '.join(map(str, shape[2:])) for shape in (kernel.shape, wanted))
+        changes.append(f'from {old} to {new} pixels')
+        kernel = resample_kernel(kernel, (wanted[2], wanted[3]))
+    if changes:
+        source[PATCHES] = kernel
+        report.resized[PATCHES] = ', '.join(changes)
+
+
+def _option(part: Part, architecture: Architecture, value: Any = None) -> str:
+    """How a backbone is made to have a part as an architecture has it."""
+    if part.advice:
+        return part.advice.format(number=value)
+    options = part.option(architecture) if part.option else {}
+    if 'arch' in options:
+        return f'set {written(options["arch"])} in arch'
+    return f'set {written(options)}'
+
+
+def _differences_of_size(theirs: Architecture, ours: Architecture, source: State) -> list[str]:
+    """Differences of depth, width and the like, each with the option that ends it."""
+    found = []
+    for part in (part for part in PARTS if part.size):
+        value, wanted = theirs.values[part.name], ours.values[part.name]
+        if part.name == 'in_channels':
+            value = source[PATCHES].shape[1]  # which may have been inflated
+        both = not part.parameters or (value and wanted)
+        hidden = part.name == 'hidden' and theirs.gated != ours.gated
+        if value != wanted and both and not hidden:
+            advice = _option(part, theirs, value)
+            found.append(
+                f'{part.title}: {value} in the checkpoint, {wanted} in the backbone; {advice}'
+            )
+    return found
+
+
+def _differences_of_parts(
+    theirs: Architecture, source: State, target: Mapping[str, Tensor]
+) -> list[str]:
+    """Parts that only one has, positions apart, each with the option that ends it."""
+    found = []
+    for name, part in _parts(name for name in source if name not in target).items():
+        if not is_left_out(name, target) and part.name != 'grid':
+            advice = _option(part, theirs, theirs.values[part.name])
+            found.append(f'the checkpoint has {part.title}, the backbone has none: {advice}')
+    for part in _parts(name for name in target if name not in source).values():
+        lacking = _option_without(part, theirs) if part.lacking is None else part.lacking
+        if lacking and not part.may_start_new and part.name != 'grid':
+            found.append(f'the backbone has {part.title}, the checkpoint has none: {lacking}')
+    return found
+
+
+def _option_without(part: Part, theirs: Architecture) -> str:
+    return f'set {written(part.option(theirs))}' if part.option else ''
+
+
+def _parts(names: Any) -> dict[str, Part]:
+    """The first name of each part."""
+    found: dict[str, tuple[str, Part]] = {}
+    for name in names:
+        if part := part_of(name):
+            found.setdefault(part.name, (name, part))
+    return dict(found.values())
+
+
+def _difference_of_positions(theirs: Architecture, ours: Architecture) -> list[str]:
+    """A difference in how networks know where a patch is, with the option that ends it."""
+    source, target = positions(theirs), positions(ours)
+    if 'rotary' in theirs.unclear or (source == target and source != 'of an unknown kind'):
+        return []
+    return [
+        f'the positions in the checkpoint are {source}, in the backbone {target}: '
+        f'{_POSITIONS.get(source, _OTHER_POSITIONS)}'
+    ]
+
+
+def _compare_unseen(theirs: Architecture, ours: Architecture, report: LoadReport) -> None:
+    """Compare what weights do not show: heads, activation, the eps of norms."""
+    for part in UNSEEN:
+        value, wanted = theirs.values[part.name], ours.values[part.name]
+        source = theirs.sources.get(part.name, '')
+        told = not source.startswith(('usual', 'not told'))
+        if part.name in theirs.unclear:
+            report.differences.append(f'{ask(part.name)} ({theirs.unclear[part.name]})')
+        elif part.name == 'norm_eps':
+            if told and abs(value - wanted) > 2e-6:
+                report.notes.append(
+                    f'Norms of its network have an eps of {value}, those of the backbone '
+                    f"{wanted}: set norm_cfg=dict(type='LN', eps={value})."
+                )
+        elif part.name == 'rotary' or value == wanted:
+            continue  # compared with the other positions
+        elif told:
+            report.differences.append(
+                f'the checkpoint has {_words(part, value)}, the backbone {wanted}: '
+                f'{_option(part, theirs, value)}'
+            )
+        elif value is not None:
+            report.notes.append(
+                f'Nothing in the file tells its {part.title}: the backbone has {wanted}, {value} '
+                f'is {source}.'
+            )
+        if not told and value in (wanted, None):
+            report.assumed.append(f'{part.title}: {wanted}')
+
+
+def _words(part: Part, value: Any) -> str:
+    return f'{value} {part.title}' if isinstance(value, int) else f'{value} as {part.title}'
+
+
+def _share_table(source: State, target: Mapping[str, Tensor]) -> None:
+    """BEiT pre-trains with one table for all layers and fine-tunes one of each."""
+    if _SHARED_TABLE in source and _SHARED_TABLE not in target:
+        names = [f'layers.{i}.{_TABLE}' for i in range(num_layers(source))]
+        if all(name in target for name in names):
+            table = source.pop(_SHARED_TABLE)
+            source |= {name: table.clone() for name in names}
+
+
+def _settle_biases(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
+    """No bias is a bias of zero."""
+    for ending in _MAY_BE_ZERO:
+        theirs = [name for name in source if name.endswith(ending)]
+        ours = [name for name in target if name.endswith(ending)]
+        if ours and not theirs:
+            report.zero += ours
+            source |= {name: zeros_like(target[name]) for name in ours}
+        elif theirs and not ours and not any(source[name].any() for name in theirs):
+            report.left_out['biases, all zero'] = theirs
+            for name in theirs:
+                del source[name]
+
+
+def _resize(
+    source: State,
+    target: Mapping[str, Tensor],
+    format: Format,
+    guess: tuple[int, int],
+    grid: tuple[int, int],
+    report: LoadReport,
+) -> None:
+    try:
+        if 'pos_embed' in source and 'pos_embed' in target:
+            grids = fit_position_embedding(source, target, format.with_positions, grid, guess)
+            if grids:
+                (h, w), (new_h, new_w) = grids
+                report.resized['pos_embed'] = f'{h} x {w} to {new_h} x {new_w} patches'
+        for name in [n for n in source if n.endswith('relative_position_bias_table')]:
+            if name in target and len(source[name]) != len(target[name]):
+                source[name] = resize_relative_table(source[name], grid)
+                report.resized[name] = f'to {grid[0]} x {grid[1]} patches'
+    except CheckpointError as error:
+        report.differences.append(str(error))
+
+
+def _sort_out(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
+    """Take from the source what cannot be loaded, and say what becomes of everything."""
+    for name in list(source):
+        if name not in target and is_left_out(name, target):
+            part = part_of(name)
+            report.left_out.setdefault(part.title if part else '', []).append(name)
+            del source[name]
+        elif name not in target or source[name].shape != target[name].shape:
+            report.unexpected.append(name)
+            del source[name]
+    for name in target:
+        if name not in source:
+            part = part_of(name)
+            (report.new if part and part.may_start_new else report.missing).append(name)
+    if report.differences:
+        return  # which explain what remains
+    if report.unexpected:
+        names = summary(report.unexpected)
+        report.differences.append(f'the checkpoint has names or shapes without a place: {names}')
+    if report.missing:
+        names = summary(report.missing)
+        report.differences.append(f'the checkpoint is not complete, it lacks {names}')
+
+
+def is_left_out(name: str, target: Container[str]) -> bool:
+    """Whether a parameter of a checkpoint can be left out.
+
+    Args:
+        name: Our name of it; the backbone has none of that name.
+        target: Our names of the backbone's parameters. One without [CLS] is meant for patches
+            only, and registers and distillation token are left out with it.
+    """
+    if name in ('register_tokens', 'dist_token') and 'cls_token' not in target:
+        return True
+    part = part_of(name)
+    return part is not None and part.may_drop

@@ -1,0 +1,271 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""The family of Swin Transformers: ours, mmpretrain's, mmdet's and mmseg's."""
+
+import math
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from .architecture import read_metadata
+from .checkpoint import Checkpoint
+from .convert import express
+from .export import MASK_TOKEN, Export, Target, call
+from .formats import MMPRETRAIN
+from .formats.swin import swin_format
+from .locate import CheckpointError
+from .parts import EPS, PATCHES
+from .positions import resize_window_table
+from .recognize import SWIN, Network, foreign_kind
+from .report import LoadReport, size_of
+from .vit import left_out
+
+INDEX = 'relative_position_index'  # computed, not learned
+_TABLE = 'relative_position_bias_table'
+
+
+class Swin:
+    """See :class:`ibot_mm.checkpoint.families.Family`."""
+
+    name = SWIN
+
+    def is_for(self, backbone: nn.Module) -> bool:
+        """Whether a module is a Swin with mm's names."""
+        own = backbone.state_dict()
+        return any(re.match(r'stages\.\d+\.blocks\.\d+\.attn\.w_msa\.', name) for name in own)
+
+    def compare(
+        self,
+        backbone: nn.Module,
+        network: Network,
+        checkpoint: Checkpoint,
+        assume: Mapping[str, Any] | None = None,
+    ) -> tuple[LoadReport, dict[str, Tensor]]:
+        """Compare a backbone with a network of a checkpoint, and load nothing."""
+        _refuse_other(network)
+        own = backbone.state_dict()
+        source = _learned(network)
+        state = dict(source)
+        for name in state.keys() & own.keys():
+            if name.endswith(_TABLE):
+                state[name] = resize_window_table(state[name], len(own[name]))
+        mask_token = state.pop('mask_token', None)
+        if mask_token is not None and 'mask_token' in own:
+            state['mask_token'] = mask_token
+        fits = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
+        lacking = [n for n in own if n not in fits and not n.endswith(INDEX)]
+        # A pre-training has one output, that of its last stage.
+        new = [n for n in lacking if n not in state and re.match(r'norm\d+\.|mask_token', n)]
+        report = LoadReport(
+            checkpoint=checkpoint.location,
+            format=network.format.title,
+            network=network.prefix,
+            backbone=type(backbone).__name__,
+            loaded=list(fits),
+            resized={n: 'to other windows' for n in fits if fits[n].shape != source[n].shape},
+            left_out=left_out(checkpoint.tensors, network),
+            new=new,
+            missing=[n for n in lacking if n not in new],
+            unexpected=[*network.weights.unknown, *(n for n in state if n not in fits)],
+        )
+        if mask_token is not None and 'mask_token' not in own:
+            report.left_out['a mask token'] = ['mask_token']
+        if report.missing or report.unexpected:
+            report.differences.append('Give the backbone the arch of the pre-training.')
+        _compare_eps(report, backbone, network, checkpoint, assume)
+        return report, fits
+
+    def options(
+        self, network: Network, checkpoint: Checkpoint, assume: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The config of a backbone of this project that the network fills."""
+        _refuse_other(network)
+        told = dict(assume or {}).get('img_size') or read_metadata(checkpoint)[0].get('img_size')
+        options = swin_options(network.weights.state, told)
+        return dict(type='ibot_mm.MaskedSwinTransformer', **options)
+
+    def facts(self, network: Network, checkpoint: Checkpoint) -> dict[str, str]:
+        """What the network is: title -> words."""
+        options = self.options(network, checkpoint)
+        arch = options['arch']
+        return {
+            'patch': f'{options["patch_size"]} x {options["patch_size"]}',
+            'width': str(arch['embed_dims']),
+            'depth': str(arch['depths']),
+            'heads': f'{arch["num_heads"]}, by the tables of relative positions',
+            'windows': str(options['window_size']),
+            'extras': 'mask token' if options['mask_token'] else 'none',
+            'parameters': size_of(network.weights.state),
+        }
+
+    def config(self, backbone: nn.Module) -> dict[str, Any]:
+        """The config that builds a backbone of this project."""
+        options = swin_options(backbone.state_dict(), _size_of(backbone))
+        return dict(type=f'ibot_mm.{type(backbone).__name__}', **options)
+
+    def export(self, backbone: nn.Module, library: str) -> Export:
+        """Give the weights of a backbone the names and form of a library."""
+        state = dict(backbone.state_dict())
+        if library == 'huggingface':
+            raise CheckpointError(
+                'Swin is exported for mmpretrain (and mmdet, mmseg), timm and published, not for '
+                f'{library}.'
+            )
+        target = _target(backbone, library)
+        if library != 'published' and state.pop('mask_token', None) is not None:
+            target.left_out['mask_token'] = MASK_TOKEN
+        if library == 'mmpretrain':
+            return Export(target, state)
+        if library == 'timm':  # which does not store what it computes
+            state = {name: tensor for name, tensor in state.items() if not name.endswith(INDEX)}
+        return Export(target, express(state, target.format))
+
+
+def _refuse_other(network: Network) -> None:
+    if network.family != SWIN:
+        raise CheckpointError(
+            f"the network under '{network.prefix}' is no Swin Transformer of ours, of the "
+            'published code, of timm or of transformers: its tensors begin with '
+            f'{", ".join(list(network.own)[:4])}'
+        )
+    kind = foreign_kind(network.own)
+    if kind and 'v2' in kind:
+        raise CheckpointError(f'it holds {kind}')
+
+
+def _learned(network: Network) -> dict[str, Tensor]:
+    """Weights without the index of relative positions, which every network computes."""
+    state = network.weights.state
+    return {name: tensor for name, tensor in state.items() if not name.endswith(INDEX)}
+
+
+def _compare_eps(
+    report: LoadReport,
+    backbone: nn.Module,
+    network: Network,
+    checkpoint: Checkpoint,
+    assume: Mapping[str, Any] | None,
+) -> None:
+    """Norms have 1e-6 in the published pre-training; elsewhere it must be told."""
+    told, origin = read_metadata(checkpoint)
+    eps = dict(assume or {}).get('norm_eps') or told.get('norm_eps') or EPS
+    ours = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)}
+    if ours - {eps}:
+        report.notes.append(
+            f'Norms of the pre-training have an eps of {eps}, those of the backbone '
+            f"{sorted(ours)}: set norm_cfg=dict(type='LN', eps={eps:.0e}).".replace('e-0', 'e-')
+        )
+
+
+def swin_options(
+    state: Mapping[str, Tensor], img_size: tuple[int, int] | int | None
+) -> dict[str, Any]:
+    """Arguments of :class:`ibot_mm.MaskedSwinTransformer` for weights under our names.
+
+    Weights show everything but whether windows that fill the map of their stage do so by chance.
+
+    Args:
+        state: The weights.
+        img_size: Pixels (H, W). None takes the last stage for one window, as in every published
+            pre-training.
+
+    Raises:
+        CheckpointError: If they are not complete.
+    """
+    blocks: dict[int, int] = {}
+    for name in state:
+        if found := re.match(r'stages\.(\d+)\.blocks\.(\d+)\.', name):
+            stage, block = int(found[1]), int(found[2])
+            blocks[stage] = max(blocks.get(stage, 0), block + 1)
+    names = [f'stages.{stage}.blocks.0.attn.w_msa.{_TABLE}' for stage in range(len(blocks))]
+    if missing := [name for name in [PATCHES, *names] if name not in state]:
+        raise CheckpointError(f'it is not complete, it lacks {", ".join(missing)}')
+    tables = [state[name] for name in names]
+    windows = [(math.isqrt(len(table)) + 1) // 2 for table in tables]
+    patches = state[PATCHES]
+    patch_size = patches.shape[2]
+    return dict(
+        arch=dict(
+            embed_dims=patches.shape[0],
+            depths=[blocks[stage] for stage in sorted(blocks)],
+            num_heads=[table.shape[1] for table in tables],
+        ),
+        in_channels=patches.shape[1],
+        img_size=img_size or windows[-1] * patch_size << (len(windows) - 1),
+        patch_size=patch_size,
+        window_size=max(windows),
+        mask_token='mask_token' in state,
+    )
+
+
+def _size_of(backbone: Any) -> tuple[int, int]:
+    patch = backbone.patch_embed.projection.kernel_size
+    rows, columns = backbone.patch_resolution
+    return rows * patch[0], columns * patch[1]
+
+
+def _target(backbone: Any, library: str) -> Target:
+    size = _size_of(backbone)
+    own = swin_options(backbone.state_dict(), size)
+    patch = own['patch_size']
+    if library == 'mmpretrain':
+        norm = dict(type='LN', eps=EPS)
+        stages = [
+            dict(
+                window_size=stage.blocks[0].attn.window_size,
+                block_cfgs=dict(norm_cfg=norm),
+                downsample_cfg=dict(norm_cfg=norm),
+            )
+            for stage in backbone.stages
+        ]
+        options = dict(
+            arch=own['arch'],
+            in_channels=own['in_channels'],
+            img_size=size,
+            patch_size=patch,
+            out_indices=(len(stages) - 1,),
+            norm_cfg=norm,
+            patch_cfg=dict(norm_cfg=norm, padding=0),
+            stage_cfgs=stages,
+        )
+        return Target(
+            title="mmpretrain's SwinTransformer, whose names mmdet's and mmseg's have too",
+            format=MMPRETRAIN,
+            options=options,
+            usage=call('dict', type='mmpretrain.SwinTransformer', **options)[:-1]
+            + ", init_cfg=dict(type='Pretrained', checkpoint=FILE))",
+            suffixes=('.pth',),
+        )
+    options = dict(
+        img_size=size if library == 'timm' else size[0],
+        patch_size=patch,
+        in_chans=own['in_channels'],
+        embed_dim=own['arch']['embed_dims'],
+        depths=own['arch']['depths'],
+        num_heads=own['arch']['num_heads'],
+        window_size=own['window_size'],
+        num_classes=0,
+    )
+    format = swin_format(backbone.num_layers, library)
+    if library == 'timm':
+        name = 'swin_tiny_patch4_window7_224'
+        options |= dict(norm_layer=partial(nn.LayerNorm, eps=EPS))
+        return Target(
+            title=format.title,
+            format=format,
+            options=dict(model_name=name) | options,
+            usage=call('timm.create_model', name, **options)[:-1] + ', checkpoint_path=FILE)',
+            remark='timm pads maps in another way, where windows do not divide them',
+            suffixes=('.safetensors', '.pth'),
+        )
+    options['masked_im_modeling'] = own['mask_token']
+    return Target(
+        title=format.title,
+        format=format,
+        options=options,
+        usage=call('models.swin_transformer.SwinTransformer', **options)
+        + ".load_state_dict(torch.load(FILE)['state_dict'])",
+        suffixes=('.pth',),
+    )
