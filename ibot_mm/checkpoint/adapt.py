@@ -183,11 +183,11 @@ def _compare_unseen(theirs: Architecture, ours: Architecture, report: LoadReport
                 f'is {source}.'
             )
         if not told and value in (wanted, None):
-            report.assumed.append(f'{part.title}: {wanted}')
+            report.assumed.append(f'{_words(part, wanted)}, {source}')
 
 
 def _words(part: Part, value: Any) -> str:
-    return f'{value} {part.title}' if isinstance(value, int) else f'{value} as {part.title}'
+    return f'{value} {part.title}' if part.title.endswith('s') else f'{part.title} {value}'
 
 
 def _share_table(source: State, target: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from .families import family_named, family_of
 from .locate import CheckpointError
 from .parts import PATCHES
 from .recognize import TIMM_MODEL, recognize
-from .report import LoadReport, summary
+from .report import LoadReport
 from .timm_models import export_network
 from .vit_targets import LIBRARIES
 
@@ -58,14 +58,11 @@ def load_weights(
     except CheckpointError as error:
         raise CheckpointError(f'{opened.location} cannot be used: {error}.') from error
     if report.differences and strict:
-        amiss = dict(missing=report.missing, unexpected=report.unexpected)
-        names = [f'{kind}: {summary(names)}' for kind, names in amiss.items() if names]
         raise CheckpointError(
             '\n'.join(
                 [
                     f'{opened.location} ({report.format}) does not fit {report.backbone}:',
                     *(f'  - {difference}' for difference in report.differences),
-                    *(f'  - {line}' for line in names),
                     'With strict=False what fits is loaded, with a warning.',
                 ]
             )

@@ -171,7 +171,7 @@ PARTS = (
         'rotary', 'rotary position embedding',
         module=lambda m: ROTARY if getattr(m, 'rotary', False) else '',
         timm=_rotary_of_timm, json=_rotary_of_json,
-        config=lambda c: ROTARY if c.get('rotary') else '',
+        config=lambda c: ROTARY if c['rotary'] else '',
         option=lambda a: dict(rotary=True), default='',
     ),
     Part(

@@ -157,6 +157,6 @@ def _best(own: Mapping[str, Tensor], formats: Sequence[Format]) -> tuple[Format,
 
 def _why_none(tensors: Mapping[str, Tensor]) -> str:
     if kind := foreign_kind(tensors):
-        return f'it holds {kind}'
+        return f'it holds {kind}, neither a ViT nor a Swin that is known here'
     names = ', '.join(list(tensors)[:4])
     return f'it holds no ViT of a known format; its {len(tensors)} tensors begin with {names}'

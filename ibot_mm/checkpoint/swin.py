@@ -73,7 +73,11 @@ class Swin:
         if mask_token is not None and 'mask_token' not in own:
             report.left_out['a mask token'] = ['mask_token']
         if report.missing or report.unexpected:
-            report.differences.append('Give the backbone the arch of the pre-training.')
+            amiss = dict(missing=report.missing, unexpected=report.unexpected)
+            names = [f'{kind} {", ".join(names[:4])}' for kind, names in amiss.items() if names]
+            report.differences.append(
+                f'{"; ".join(names)}: give the backbone the arch of the pre-training'
+            )
         _compare_eps(report, backbone, network, checkpoint, assume)
         return report, fits
 

@@ -36,7 +36,6 @@ DIFFERENT = {
         dict(arch=ARCH | dict(feedforward_channels=96)),
         'feed-forward network: 64 .*set feedforward_channels=64',
     ),
-    'patch size': (dict(patch_size=16), dict(), r'patch size: \(16, 16\) .*set patch_size=16'),
     'channels': (dict(in_channels=4), dict(), 'channels of images: 4 .*set in_channels=4'),
     'scaled': (
         dict(layer_scale_init_value=0.1),
@@ -179,7 +178,6 @@ FOREIGN = {
         embed_dim=8, depths=(1, 1), num_heads=(1, 1)
     ),
     'a network of stages': lambda: timm.create_model('convnext_atto'),
-    "torchvision's ViT": lambda: torchvision.models.VisionTransformer(32, 16, 1, 1, 8, 8),
     'no ViT of a known format; its 1 tensors begin with x': lambda: torch.nn.ParameterDict(
         dict(x=torch.ones(1))
     ),

@@ -128,7 +128,7 @@ def test_on_the_wrong_module(init_cfg):
     model = classifier(dict(type='ibot_mm.MaskedVisionTransformer'), init_cfg=init_cfg)
     with pytest.raises(CheckpointError, match="only contains one: move the init_cfg .* 'backbone'"):
         model.init_weights()
-    with pytest.raises(CheckpointError, match="LinearClsHead is no ViT with mmpretrain's"):
+    with pytest.raises(CheckpointError, match="LinearClsHead is neither a ViT with mmpretrain's"):
         Pretrained(init_cfg['checkpoint'])(model.head)
 
 

@@ -8,6 +8,8 @@ import pytest
 import timm
 import torch
 
+from ibot_mm.checkpoint import CheckpointError
+
 SMALL = dict(patch_size=8, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2)
 SIZES = pytest.mark.parametrize('size', [(32, 32), (24, 40)], ids=str)
 
@@ -36,7 +38,7 @@ def without_registers(model):
         (dict(qkv_bias=False), dict()),
         (dict(init_values=0.5), dict(layer_scale_init_value=0.1)),
         (dict(no_embed_class=True), dict()),  # DeiT III
-        (dict(pre_norm=True), dict(pre_norm=True)),  # CLIP
+        (dict(pre_norm=True), dict(pre_norm=True, assume=dict(activation='gelu'))),  # CLIP
         (dict(reg_tokens=3), dict(num_registers=3)),
         (dict(reg_tokens=3, no_embed_class=True), dict(num_registers=3)),
         (dict(final_norm=False), dict(final_norm=False)),
@@ -136,7 +138,10 @@ def test_beit(size, shared, learned, perturb, load, assert_same):
 @SIZES
 def test_beit_with_learned_positions_only(size, perturb, load, assert_same):
     source = perturb(beit(size, use_abs_pos_emb=True, use_rel_pos_bias=False))
-    model, _ = load(source.state_dict(), img_size=size, layer_scale_init_value=0.1)
+    options = dict(img_size=size, layer_scale_init_value=0.1)
+    with pytest.raises(CheckpointError, match='say it by assume=dict.rotary=.*RoPE-ViTs'):
+        load(source.state_dict(), **options)
+    model, _ = load(source.state_dict(), assume=dict(rotary=False), **options)
     assert_same(model, source.forward_features, size)
 
 

@@ -65,7 +65,8 @@ def _is_of_language(names: Collection[str]) -> bool:
 def _looks_like_rope_vit(names: Collection[str]) -> bool:
     of_training = {'mask_token', *(n for n in names if {'teacher', 'student'} & {*n.split('.')})}
     scaled = 'layers.0.attn.gamma1.weight' in names and 'pos_embed' in names
-    return scaled and of_training.isdisjoint(names)
+    relative = any(name.endswith('relative_position_bias_table') for name in names)
+    return scaled and not relative and of_training.isdisjoint(names)
 
 
 _MAY_BE_ROTARY = Rule(
