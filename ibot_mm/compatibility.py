@@ -114,7 +114,7 @@ def honor_init_cfg() -> None:
         if own_way and _names_ours(self.init_cfg):
             self.init_weights = MethodType(_initialize_and_fill, self)
 
-    BaseModule.__init__ = construct  # type: ignore[method-assign]
+    BaseModule.__init__ = construct
 
 
 def _names_ours(init_cfg: Any) -> bool:

@@ -125,6 +125,15 @@ def _rotary_of_json(config: dict[str, Any]) -> str | None:
     return rotary_name(config.get('rope_theta', parameters.get('rope_theta')))
 
 
+def _activation_of_config(config: dict[str, Any]) -> str:
+    options = config.get('layer_cfgs', dict(ffn_type='origin') if config['type'] else {})
+    if options.get('ffn_type') == 'swiglu_fused':
+        return 'silu'
+    act_cfg = options.get('act_cfg', dict(type='GELU'))
+    tanh = act_cfg.get('approximate') == 'tanh'
+    return 'gelu_tanh' if tanh else activation_name(act_cfg['type'].rpartition('.')[2])
+
+
 _SECOND = f'{FIRST}ffn.layers.1.weight'
 _PLAIN = ('layers.{layer}.ffn.layers.0.0.{leaf}', 'layers.{layer}.ffn.layers.1.{leaf}')
 _GATED = ('layers.{layer}.ffn.w12.{leaf}', 'layers.{layer}.ffn.w3.{leaf}')
@@ -171,7 +180,7 @@ PARTS = (
         'rotary', 'rotary position embedding',
         module=lambda m: ROTARY if getattr(m, 'rotary', False) else '',
         timm=_rotary_of_timm, json=_rotary_of_json,
-        config=lambda c: ROTARY if c['rotary'] else '',
+        config=lambda c: ROTARY if c.get('rotary', not c['type']) else '',
         option=lambda a: dict(rotary=True), default='',
     ),
     Part(
@@ -213,7 +222,7 @@ PARTS = (
         module=lambda m: _activation_of(m.layers[0]),
         timm=lambda m: activation_name(m.blocks[0].mlp.act),
         json=lambda c: activation_name(c['hidden_act']),
-        config=lambda c: _activation_of_config(c['layer_cfgs']['act_cfg']),
+        config=_activation_of_config,
         option=lambda a: dict(layer_cfgs=dict(act_cfg=ACTIVATIONS.get(a.activation))),
         default=lambda a: 'silu' if a.gated else 'gelu',
     ),
@@ -250,17 +259,13 @@ PARTS = (
     Part(
         'norm_eps', 'eps of norms',
         module=lambda m: m.layers[0].ln1.eps, timm=lambda m: m.blocks[0].norm1.eps,
-        json=lambda c: c.get('layer_norm_eps'), config=lambda c: c['norm_cfg']['eps'],
+        json=lambda c: c.get('layer_norm_eps'),
+        config=lambda c: c['norm_cfg']['eps'] if 'norm_cfg' in c else c['type'] and EPS,
         option=lambda a: dict(norm_cfg=dict(type='LN', eps=a.norm_eps)), default=EPS,
     ),
 )  # fmt: skip
 BY_NAME = {part.name: part for part in PARTS}
 UNSEEN = tuple(part for part in PARTS if part.module)  # which tensors do not show
-
-
-def _activation_of_config(act_cfg: dict[str, Any]) -> str:
-    tanh = act_cfg.get('approximate') == 'tanh'
-    return 'gelu_tanh' if tanh else activation_name(act_cfg['type'].rpartition('.')[2])
 
 
 def part_of(name: str) -> Part | None:

@@ -65,6 +65,7 @@ def test_training(training, save):
         width='32, 64 in the feed-forward network',
         depth='2',
         heads='2, by the config in the file',
+        activation='gelu, by the config in the file',
         positions='learned, 4 x 4 patches',
         extras='mask token',
         parameters=f'{sum(t.numel() for n, t in training["state_dict"].items() if n[0] == "b"):,}, '

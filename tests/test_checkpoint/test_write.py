@@ -1,7 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Writing files: whole, once, and named by their content."""
 
-import hashlib
 import re
 
 import pytest
@@ -17,6 +16,7 @@ from ibot_mm.checkpoint import (
     write_folder,
     write_weights,
 )
+from ibot_mm.checkpoint.write import hash_of
 
 WEIGHTS = {'a.weight': torch.arange(6.0).view(2, 3), 'b': torch.ones(2)}
 
@@ -115,7 +115,7 @@ def test_publish(ending, tmp_path):
     torch.save(CHECKPOINT, tmp_path / 'epoch_3.pth')
     path, left_out = publish(tmp_path / 'epoch_3.pth', tmp_path / f'out/model.{ending}')
     assert left_out == ['ema_state_dict.d']
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hash_of(CHECKPOINT['state_dict'])
     assert path.name == f'model-{digest[:8]}.{ending}'
     assert re.search(r'-([a-f0-9]*)\.', path.name)[1] == digest[:8]  # torch's and mm's rule
     prefix = 'state_dict.' if ending == 'pth' else ''
@@ -136,3 +136,17 @@ def test_publish_a_checkpoint_of_published_code(tmp_path):
     assert set(tensors_of(path)) == {f'{n}.{w}' for n in ('student', 'teacher')
                                                for w in WEIGHTS}  # fmt: skip
     assert not left_out
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_equal_tensors_get_equal_hashes(ending, tmp_path):
+    """Whatever the file's name, the order of names and what is stored beside them."""
+    names = set()
+    for number, meta in enumerate((dict(epoch=3, cfg='x = 1'), dict(cfg='y = 2', epoch=4))):
+        weights = dict(sorted(WEIGHTS.items(), reverse=bool(number)))
+        torch.save(dict(state_dict=weights, meta=meta), tmp_path / f'{number}.pth')
+        path, _ = publish(tmp_path / f'{number}.pth', tmp_path / f'out{number}/m{number}.{ending}')
+        names.add(path.stem.split('-')[1])
+    assert len(names) == 1
+    torch.save({n: t + 1 for n, t in WEIGHTS.items()}, tmp_path / 'other.pth')
+    assert publish(tmp_path / 'other.pth', tmp_path / f'm.{ending}')[0].stem[2:] not in names

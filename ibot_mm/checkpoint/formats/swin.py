@@ -81,7 +81,7 @@ def swin_format(num_stages: int, library: str = 'published') -> Format:
         tokens = {'published': ('masked_embed', 'mask_token'),
                   'huggingface': ('embeddings.mask_token',)}  # fmt: skip
         rows = [
-            *(Row(n, 'mask_token', flat=n == 'masked_embed') for n in tokens.get(library, ())),
+            *(Row(n, 'mask_token', flat=int(n == 'masked_embed')) for n in tokens.get(library, ())),
             Row(f'{start}.{{leaf}}', 'patch_embed.projection.{leaf}'),
             Row(f'{norm}.{{leaf}}', 'patch_embed.norm.{leaf}'),
             Row('layernorm.{leaf}' if of_hf else 'norm.{leaf}', last),
