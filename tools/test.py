@@ -9,6 +9,7 @@ from mmengine.config import DictAction
 from mmengine.fileio import dump
 from mmengine.runner import Runner
 
+from ibot_mm.checkpoint import load_model
 from ibot_mm.compatibility import load_config
 from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
 
@@ -16,7 +17,9 @@ from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help="checkpoint file, or 'none' for untrained weights")
+    parser.add_argument(
+        'checkpoint', help="file, folder, address or package::model; 'none' for untrained weights"
+    )
     parser.add_argument('--work-dir', help='where to log (default: work_dirs/<config>)')
     parser.add_argument('--out', help='file for the metrics, .json, .yaml or .pkl')
     parser.add_argument(
@@ -42,12 +45,16 @@ def main() -> None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-    cfg.load_from = None if args.checkpoint == 'none' else args.checkpoint
+    cfg.load_from = None
     prepare_cpu_processes(cfg)
     runner = Runner.from_cfg(cfg)
-    if cfg.load_from is None:
+    model = getattr(runner.model, 'module', runner.model)
+    if args.checkpoint == 'none':
         # The Runner initializes weights to train only; start where a training starts.
-        getattr(runner.model, 'module', runner.model).init_weights()
+        model.init_weights()
+    else:
+        load_model(model, args.checkpoint).log()
+        runner.call_hook('after_load_checkpoint', checkpoint=dict(state_dict=model.state_dict()))
     metrics = runner.test()
     if args.out:
         dump(metrics, args.out)

@@ -12,6 +12,7 @@ from .load import (
     backbone_config,
     export_backbone,
     export_checkpoint,
+    load_model,
     load_weights,
     rebuild_backbone,
 )
@@ -47,6 +48,7 @@ __all__ = [
     'export_checkpoint',
     'express',
     'find_networks',
+    'load_model',
     'load_weights',
     'publish',
     'published_to_ibot_mm',

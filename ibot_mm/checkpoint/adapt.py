@@ -63,6 +63,8 @@ def adapt(
     _fit_patches(source, target, report)
     sizes = _differences_of_size(theirs, ours, source)
     report.differences += sizes
+    if not theirs.layer_norm:
+        report.differences.append('norms: RMSNorm in the checkpoint, layer norm in the backbone')
     _share_table(source, target)
     _settle_biases(source, target, report)
     if not sizes:  # which are often the cause of the rest
@@ -161,33 +163,32 @@ def _compare_unseen(theirs: Architecture, ours: Architecture, report: LoadReport
     for part in UNSEEN:
         value, wanted = theirs.values[part.name], ours.values[part.name]
         source = theirs.sources.get(part.name, '')
-        told = not source.startswith(('usual', 'not told'))
+        told = not source.startswith(('usual', 'not told')) or part.name == 'rotary'
         if part.name in theirs.unclear:
             report.differences.append(f'{ask(part.name)} ({theirs.unclear[part.name]})')
+        elif not told:
+            if value in (wanted, None):
+                report.assumed.append(f'{_words(part, wanted)}, {source}')
+            else:
+                report.notes.append(
+                    f'Nothing in the file tells its {part.title}: the backbone has {wanted}, '
+                    f'{value} is {source}.'
+                )
         elif part.name == 'norm_eps':
-            if told and abs(value - wanted) > 2e-6:
+            if abs(value - wanted) > 2e-6:
                 report.notes.append(
                     f'Norms of its network have an eps of {value}, those of the backbone '
                     f"{wanted}: set norm_cfg=dict(type='LN', eps={value})."
                 )
-        elif part.name == 'rotary' or value == wanted:
-            continue  # compared with the other positions
-        elif told:
+        elif part.name != 'rotary' and value != wanted:  # which is compared with the positions
             report.differences.append(
                 f'the checkpoint has {_words(part, value)}, the backbone {wanted}: '
                 f'{_option(part, theirs, value)}'
             )
-        elif value is not None:
-            report.notes.append(
-                f'Nothing in the file tells its {part.title}: the backbone has {wanted}, {value} '
-                f'is {source}.'
-            )
-        if not told and value in (wanted, None):
-            report.assumed.append(f'{_words(part, wanted)}, {source}')
 
 
 def _words(part: Part, value: Any) -> str:
-    return f'{value} {part.title}' if part.title.endswith('s') else f'{part.title} {value}'
+    return f'{value} {part.title}' if type(value) is int else f'{part.title}: {value}'
 
 
 def _share_table(source: State, target: Mapping[str, Tensor]) -> None:

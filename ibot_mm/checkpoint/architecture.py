@@ -22,6 +22,8 @@ _NOT_OF_TIMM = (
     'checkpoint_activations', 'init_cfg', 'pretrained',
 )  # fmt: skip
 
+_RMS_NORM = 'RMSNorm, without biases, those of every backbone here are layer norms'
+
 
 class Architecture:
     """Values of all :data:`PARTS` of one ViT, as attributes.
@@ -64,12 +66,24 @@ class Architecture:
         Raises:
             CheckpointError: If something must be told, or the class cannot be what this is.
         """
+        if not self.layer_norm:
+            raise CheckpointError(f'its norms are {_RMS_NORM}')
+        if self.post_norm:
+            raise CheckpointError(
+                'its norms come after the branches, those of every backbone here before them'
+            )
         for name, why in self.unclear.items():
             raise CheckpointError(f'{ask(name)} ({why})')
         if self.num_heads is None:
             raise CheckpointError(
                 f'weights do not show how many attention heads a ViT has, and {self.embed_dims} '
-                f'channels with {self.num_layers} layers are no usual size: give num_heads'
+                f'channels with {self.num_layers} layers are no usual size: give num_heads '
+                'by assume=dict(num_heads=...)'
+            )
+        if self.gated and self.activation != 'silu':
+            raise CheckpointError(
+                f'its gated feed-forward network has {self.activation}, that of mmpretrain has '
+                'silu: such weights cannot be loaded'
             )
         if self.gated and self.hidden % 8:
             raise CheckpointError(
@@ -265,7 +279,9 @@ def _size(size: Any) -> tuple[int, int] | None:
 def _usual(name: str, values: Mapping[str, Any]) -> tuple[Any, str]:
     if name != 'num_heads':
         gated = dict(activation='silu') if values['gated'] else {}
-        return (dict(norm_eps=EPS, activation='gelu', rotary='') | gated)[name], 'usual'
+        return (dict(norm_eps=EPS, activation='gelu', rotary='', post_norm=False) | gated)[
+            name
+        ], 'usual'
     size = (values['embed_dims'], values['num_layers'])
     usual = USUAL_HEADS.get(size)
     if usual is None:

@@ -16,7 +16,7 @@ from .families import family_named, family_of
 from .locate import CheckpointError
 from .parts import PATCHES
 from .recognize import TIMM_MODEL, recognize
-from .report import LoadReport
+from .report import LoadReport, summary
 from .timm_models import export_network
 from .vit_targets import LIBRARIES
 
@@ -71,6 +71,49 @@ def load_weights(
         raise CheckpointError(f'{opened.location}: no tensor of it fits {report.backbone}.')
     backbone.load_state_dict(state, strict=False)
     return report
+
+
+def load_model(
+    model: nn.Module,
+    checkpoint: str | Path,
+    network: str = 'teacher',
+    assume: Mapping[str, Any] | None = None,
+) -> LoadReport:
+    """Fill a whole model for evaluation, from its own checkpoint or any other.
+
+    Args:
+        model: Algorithm, classifier, detector or segmentor. A pre-training, one with a
+            ``teacher``, is evaluated by its backbones and takes every checkpoint of one; other
+            models need all of their weights.
+        checkpoint: A location, see :meth:`Checkpoint.open`.
+        network: As of :func:`load_weights`. Defaults to 'teacher'.
+        assume: As of :func:`load_weights`. Defaults to None.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        CheckpointError: If the file cannot be read or lacks weights of the model.
+    """
+    opened = Checkpoint.open(checkpoint)
+    own = model.state_dict()
+    for prefix in ('state_dict.', '', 'model.', 'module.'):
+        state = {n: opened.tensors.get(prefix + n) for n in own}
+        fits = {n: t for n, t in state.items() if t is not None and t.shape == own[n].shape}
+        if len(fits) == len(own):
+            model.load_state_dict(fits)
+            title = type(model).__name__
+            return LoadReport(opened.location, 'the model itself', prefix, title, list(own))
+    teacher: Any = getattr(model, 'teacher', None)
+    if teacher is None:
+        lacking = [n for n in own if not any(name.endswith(n) for name in opened.tensors)]
+        raise CheckpointError(
+            f'{opened.location} does not hold all of this {type(model).__name__}: it lacks '
+            f'{summary(lacking) or "tensors of its shapes"}. Give a checkpoint of its training; a '
+            'backbone alone goes into init_cfg of the backbone.'
+        )
+    load_weights(model.get_submodule('backbone'), opened, network, assume=assume)
+    return load_weights(teacher.backbone, opened, network, assume=assume)
 
 
 def rebuild_backbone(

@@ -136,7 +136,7 @@ class Format:
     gated_rows: tuple[Row, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     requires: tuple[str, ...] = ()
-    with_positions: tuple[tuple[str, ...], ...] = (('cls_token', 'dist_token'),)
+    with_positions: tuple[tuple[str, ...], ...] = (('cls_token', 'dist_token'), ())
     rules: tuple[Rule, ...] = ()
 
     @cached_property

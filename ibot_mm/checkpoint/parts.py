@@ -82,6 +82,11 @@ def _hidden(state: State) -> int:
     return state[name].shape[1]
 
 
+def _has_layer_norms(state: State) -> bool:
+    """Whether a norm of a layer has a bias, which RMSNorm does not have."""
+    return any(n.startswith('layers.') and '.ln' in n and n.endswith('bias') for n in state)
+
+
 def _activation_of(layer: Any) -> str:
     """Of a layer of mmpretrain or mmseg."""
     if hasattr(layer.ffn, 'w3'):
@@ -256,6 +261,12 @@ PARTS = (
         option=lambda a: dict(patch_cfg=dict(bias=a.patch_bias)), default=lambda a: not a.pre_norm,
         parameters=('patch_embed.projection.bias',),
     ),
+    Part('layer_norm', 'norms with biases', _has_layer_norms),
+    Part(
+        'post_norm', 'norms after the branches', module=lambda m: False,
+        timm=lambda m: 'Post' in type(m.blocks[0]).__name__, config=lambda c: not c['type'],
+        default=False, advice='every backbone here has them before the branches',
+    ),
     Part(
         'norm_eps', 'eps of norms',
         module=lambda m: m.layers[0].ln1.eps, timm=lambda m: m.blocks[0].norm1.eps,
@@ -278,7 +289,11 @@ def part_of(name: str) -> Part | None:
 
 def ask(name: str) -> str:
     """How to tell a part that nothing in the file tells."""
-    examples = dict(activation="activation='gelu' or 'quick_gelu'", rotary='rotary=False or True')
+    examples = dict(
+        activation="activation='gelu' or 'quick_gelu'",
+        rotary='rotary=False or True',
+        post_norm='post_norm=False or True',
+    )
     return (
         f'nothing in the file tells its {BY_NAME[name].title}: say it by '
         f'assume=dict({examples.get(name, f"{name}=...")})'

@@ -61,6 +61,7 @@ _FOREIGN_ZIPS = (  # by a name within the archive
     (r'\.npy$', "NumPy's .npz: save its arrays as a state dict by torch.save"),
 )
 _ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
+_OLD_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # a pickle of its magic number
 
 
 class _Nothing:
@@ -99,6 +100,8 @@ def read_content(file: Path) -> tuple[Any, dict[str, Any]]:
         raise CheckpointError(f'{file} is empty: download or save it again.')
     if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < 10**8:
         return _read_safetensors(file)  # which begin with the length of a header of JSON
+    if start.startswith(_PICKLE) and not start.startswith(_OLD_TORCH):
+        return read_pickle(file), {}
     if start.startswith((_ZIP, _PICKLE)):
         content = _read_torch(file, start.startswith(_ZIP))
         meta = content.get('meta') if isinstance(content, dict) else None
@@ -166,8 +169,6 @@ def _read_torch(file: Path, is_zip: bool) -> Any:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
         if 'TorchScript' in str(error):
             raise CheckpointError(f'{file} is {_SCRIPT}.') from error
-        if 'magic number' in str(error):
-            return read_pickle(file)
         raise _damaged(file, error) from error
 
 

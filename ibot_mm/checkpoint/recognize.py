@@ -29,9 +29,9 @@ FOREIGN = (
     (r'attn\.logit_scale|\.cpb_mlp\.', 'a Swin Transformer v2, whose attention no Swin here has'),
     (r'image_encoder\..*attn\.rel_pos_h', f"SAM's image encoder, with {_WINDOWED}"),
     (r'attn\.rel_pos_h|attention\.rel_pos_h', f'a ViTDet, with {_WINDOWED}'),
-    (r'(inner_attn_ln|attn\.norm|attn\.inner_attn_ln|mlp\.ffn_ln|mlp\.norm)\.weight',
-     'an EVA-02, with norms within its branches: take ibot_mm.TimmVisionTransformer as backbone, '
-     'with the model_name of timm'),
+    (r'(inner_attn_ln|attn\.norm|mlp\.ffn_ln|mlp\.norm)\.weight',
+     'an EVA-02 or BEiT-3, with norms within its branches: take ibot_mm.TimmVisionTransformer as '
+     'backbone, with the model_name of timm'),
     (r'layers\.\d+\.blocks\.\d+\.|stages\.\d+\.blocks\.\d+\.attn', 'a Swin Transformer'),
     (r'stages\.\d+\.', 'a network of stages, such as ConvNeXt'),
 )  # fmt: skip

@@ -106,9 +106,13 @@ def refuse_foreign(network: Network) -> None:
     Raises:
         CheckpointError: With what it is.
     """
-    kind = 'a Swin Transformer' if network.family == SWIN else foreign_kind(network.own)
+    kind = 'a Swin Transformer' if network.family == SWIN else _foreign_kind(network)
     if kind:
         raise CheckpointError(f'it holds {kind}, and the backbone is a ViT')
+
+
+def _foreign_kind(network: Network) -> str | None:
+    return foreign_kind(network.prefix + name for name in network.own)
 
 
 def fill(

@@ -225,7 +225,7 @@ WRONG = [
     ('publish_model', ['x.onnx'], r'must end in \.safetensors or \.pth'),
     ('convert_to_ibot_mm', ['there.pth'], r'there\.pth is there already'),
     ('convert_to_ibot_mm', ['x.npz'], r'must end in \.safetensors or \.pth'),
-    ('convert_to_ibot_mm', ['x.pth', '--num-heads', '5'], 'not divisible by 5 heads'),
+    ('convert_to_ibot_mm', ['x.pth', '--assume', 'num_heads=5'], 'not divisible by 5 heads'),
     ('export_onnx', ['there.onnx'], r'there\.onnx is there already'),
     ('export_onnx', ['x.pb'], r'must end in \.onnx or \.pt2'),
 ]
@@ -297,7 +297,7 @@ def test_what_argparse_refuses(tool, args, checkpoint, run):
 def test_what_a_library_cannot_hold(run, tmp_path):
     model = MaskedVisionTransformer(arch=ARCH, img_size=32, patch_size=8, num_registers=2)
     torch.save(model.state_dict(), tmp_path / 'x.pth')
-    args = [tmp_path / 'y.pth', '--to', 'mmpretrain', '--num-heads', 2]
+    args = [tmp_path / 'y.pth', '--to', 'mmpretrain', '--assume', 'num_heads=2']
     code, _ = run('export_backbone', tmp_path / 'x.pth', *args)
     assert 'cannot hold these weights, which have register tokens' in code
 

@@ -11,9 +11,9 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import nn
 
+from ibot_mm.checkpoint import load_model
 from ibot_mm.visualization import cls_attention, save_attention
 
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     samples = load_samples(cfg, args.images, args.num_images)
     model = MODELS.build(cfg.model)
-    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
+    load_model(model, args.checkpoint, args.network)
     model.to(args.device).eval()
 
     pictures = torch.stack([sample['inputs'] for sample in samples])  # (B, 3, H, W) uint8 BGR

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import DictAction
 from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
-from mmengine.runner import load_checkpoint
 
+from ibot_mm.checkpoint import load_model
 from ibot_mm.compatibility import load_config
 from ibot_mm.visualization import draw_samples, predict_samples, save_table_of_pictures
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for checkpoint in args.checkpoints:
         title, _, file = checkpoint.rpartition('=')
         model = MODELS.build(cfg.model).to(args.device)
-        load_checkpoint(model, file, map_location=args.device, strict=True)
+        load_model(model, file)
         results = predict_samples(model, samples)
         if not columns:
             columns['ground truth'] = draw_samples(visualizer, results, draw_pred=False)

@@ -45,7 +45,6 @@ MMPRETRAIN = Format(
         Row('layers.{layer}.ffn.gamma2.weight', 'layers.{layer}.ffn.gamma2.weight'),
     ),
     left_out=_LEFT_OUT,
-    with_positions=(('cls_token', 'dist_token'), ()),  # none in mmpretrain's DeiT III
     rules=(Rule('rotary', ROTARY, _has_no_positions),),
 )
 

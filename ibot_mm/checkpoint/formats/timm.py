@@ -69,6 +69,11 @@ def _looks_like_rope_vit(names: Collection[str]) -> bool:
     return scaled and not relative and of_training.isdisjoint(names)
 
 
+def _has_no_scale(names: Collection[str]) -> bool:
+    relative = any(name.endswith('relative_position_bias_table') for name in names)
+    return 'layers.0.attn.gamma1.weight' not in names and not relative
+
+
 _MAY_BE_ROTARY = Rule(
     'rotary',
     None,
@@ -99,6 +104,12 @@ TIMM = Format(
             None,
             lambda names: 'pre_norm.weight' in names and _has_pooling(names),
             "timm's Perception Encoder has rotary positions beside learned ones, CLIP does not",
+        ),
+        Rule(
+            'post_norm',
+            None,
+            lambda names: {'cls_token', 'pre_norm.weight'}.isdisjoint(names),
+            "timm's vit_*_rpn_* have norms after the branches, others without [CLS] before them",
         ),
         Rule(
             'activation',
@@ -149,7 +160,15 @@ BEIT = Format(
         ('cls_pt_layers.*', 'prediction head'),
         ('*relative_position_index', 'computed, not learned'),
     ),
-    rules=(_MAY_BE_ROTARY,),
+    rules=(
+        _MAY_BE_ROTARY,
+        Rule(
+            'post_norm',
+            None,
+            _has_no_scale,
+            "timm's eva02_enormous_* has norms after the branches, eva_giant_* before them",
+        ),
+    ),
 )
 
 DINOV2 = Format(
