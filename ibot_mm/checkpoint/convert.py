@@ -11,6 +11,7 @@ from .locate import CheckpointError
 from .names import Format, Row, find_row, match
 
 State = Mapping[str, Tensor]
+PATCHES = 'patch_embed.projection.weight'
 TOKENS = ('cls_token', 'dist_token', 'register_tokens', 'mask_token')
 
 

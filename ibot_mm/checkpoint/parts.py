@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .convert import num_layers
+from .convert import PATCHES, num_layers
 from .locate import CheckpointError
 from .names import ROTARY, match
 
 State = Mapping[str, Tensor]
-PATCHES = 'patch_embed.projection.weight'
 FIRST = 'layers.0.'
 EPS = 1e-6  # of iBOT, DINO, DINOv2, timm
 ACTIVATIONS: dict[str, dict[str, Any]] = {
@@ -84,7 +83,8 @@ def _hidden(state: State) -> int:
 
 def _has_layer_norms(state: State) -> bool:
     """Whether a norm of a layer has a bias, which RMSNorm does not have."""
-    return any(n.startswith('layers.') and '.ln' in n and n.endswith('bias') for n in state)
+    norms = [name for name in state if name.startswith('layers.') and '.ln' in name]
+    return not norms or any(name.endswith('bias') for name in norms)
 
 
 def _activation_of(layer: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .convert import Converted, convert, num_layers
+from .convert import PATCHES, Converted, convert, num_layers
 from .formats import FORMATS
 from .formats.swin import swin_format_of
 from .locate import CheckpointError
@@ -28,7 +28,7 @@ FOREIGN = (
     (r'(^|\.)(layer1|res2)\.0\.conv1\.', 'a ResNet'),
     (r'attn\.logit_scale|\.cpb_mlp\.', 'a Swin Transformer v2, whose attention no Swin here has'),
     (r'image_encoder\..*attn\.rel_pos_h', f"SAM's image encoder, with {_WINDOWED}"),
-    (r'attn\.rel_pos_h|attention\.rel_pos_h', f'a ViTDet, with {_WINDOWED}'),
+    (r'attn\.rel_pos_h|attention\.rel_pos_h', f'a ViTDet or SAM, with {_WINDOWED}'),
     (r'(inner_attn_ln|attn\.norm|mlp\.ffn_ln|mlp\.norm)\.weight',
      'an EVA-02 or BEiT-3, with norms within its branches: take ibot_mm.TimmVisionTransformer as '
      'backbone, with the model_name of timm'),
@@ -130,7 +130,8 @@ def _read(prefix: str, own: Mapping[str, Tensor]) -> Network | None:
         return Network(prefix, SWIN, swin, convert(own, swin), own)
     present = [f for f in FORMATS if all(name in own for name in (f.anchor, *f.requires))]
     format, weights = _best(own, present)
-    if not num_layers(weights.state):
+    patches = weights.state.get(PATCHES)
+    if not num_layers(weights.state) or patches is None or patches.ndim != 4:
         return None
     family = TIMM_MODEL if prefix.endswith(OF_TIMM_MODEL) else VIT
     return Network(prefix, family, format, weights, own)

@@ -117,7 +117,10 @@ def test_windows_and_relative_positions_are_refused_by_name(perturb, save):
     state = vit(class_token=False, global_pool='avg').state_dict()
     for name in ('h', 'w'):
         state[f'blocks.0.attn.rel_pos_{name}'] = torch.randn(7, 16)
-    for prefix, what in (('image_encoder.', "SAM's image encoder"), ('backbone.net.', 'a ViTDet')):
+    for prefix, what in (
+        ('image_encoder.', "SAM's image encoder"),
+        ('backbone.net.', 'a ViTDet or SAM'),
+    ):
         path = save({f'{prefix}{name}': tensor for name, tensor in state.items()})
         with pytest.raises(CheckpointError, match=f'{what}, with windows and relative positions'):
             rebuild_backbone(path)

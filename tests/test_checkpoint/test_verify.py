@@ -1,6 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """What is said about a checkpoint."""
 
+import sys
+
 import pytest
 import timm
 import torch
@@ -237,3 +239,20 @@ def test_every_config_of_this_project_is_compared(monkeypatch):
     assert not unread and {name.split('/')[0] for name in found} >= {'pretrain', 'det', 'seg'}
     for backbone in {repr(b): b for b in found.values()}.values():
         assert verify._build(backbone) is not None
+
+
+def test_where_timm_is_missing(training, save, monkeypatch):
+    """Configs with a model of timm are named as not compared, and all else is said."""
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    verification = verify_checkpoint(save(training))
+    assert verification.is_sound and 'pretrain/vit' in verification.networks[1].fits
+    assert 'pip install timm' in verification.not_compared['pretrain/timm']
+
+
+def test_what_is_unclear_is_not_sound(save):
+    options = dict(patch_size=8, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2, img_size=32)
+    clip = timm.models.VisionTransformer(pre_norm=True, **options)
+    verification = verify_checkpoint(save(clip.state_dict()))
+    (network,) = verification.networks
+    assert not verification.is_sound and 'say it by assume' in network.differences[0]
+    assert network.facts['activation'] == 'unclear: must be told'
