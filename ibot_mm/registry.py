@@ -6,6 +6,7 @@ module by its name when it meets the scope, and each registry imports the packag
 ``locations`` when it is first searched.
 """
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -30,6 +31,7 @@ def _child(name: str, parent: Registry, location: str) -> Registry:
 MODELS = _child('model', MMENGINE_MODELS, 'ibot_mm.models')
 
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'ibot_mm.datasets')
+DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'ibot_mm.datasets')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'ibot_mm.datasets')
 FUNCTIONS = _child('function', MMENGINE_FUNCTIONS, 'ibot_mm.datasets')
 

@@ -144,12 +144,12 @@ def test_masked_backbone_in_a_stock_classifier(image_folder, tmp_path, train):
         ),
     )
     cfg.train_dataloader.dataset.pipeline = [
-        dict(type='ibot_mm.SeedSample'),
         dict(type='ibot_mm.LoadImage'),
         dict(type='RandomResizedCrop', scale=32),
         dict(type='ibot_mm.PhotometricAugmentation', apply=True),
         dict(type='PackInputs'),
     ]
+    cfg.train_dataloader.batch_sampler = dict(type='ibot_mm.SeededBatchSampler')
     cfg.custom_hooks = [dict(type='ibot_mm.TrainingSeedHook'), dict(type='ibot_mm.FiniteLossHook')]
     cfg.optim_wrapper.constructor = 'ibot_mm.DecayGroupsConstructor'
     cfg.optim_wrapper.optimizer = dict(type='AdamW', lr=1e-3, weight_decay=0.05)

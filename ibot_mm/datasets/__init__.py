@@ -1,16 +1,16 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Data sets and transforms."""
+"""Data sets, samplers and transforms."""
 
 from .collate import stack_samples
 from .image_folder import ImageFolder
 from .knn_splits import KNNSplits
+from .samplers import SeededBatchSampler
 from .transforms import (
     LoadImage,
     MaskGenerator,
     MultiCrop,
     PackMultiCrop,
     PhotometricAugmentation,
-    SeedSample,
 )
 
 __all__ = [
@@ -21,6 +21,6 @@ __all__ = [
     'LoadImage',
     'MultiCrop',
     'PackMultiCrop',
-    'SeedSample',
+    'SeededBatchSampler',
     'stack_samples',
 ]

@@ -8,6 +8,7 @@ from mmpretrain.datasets import CustomDataset
 from ibot_mm.registry import DATASETS
 
 from .named_steps import list_steps
+from .replacement import ReplaceSkipped
 
 ADVICE = """
 ImageNet: unpack ILSVRC2012_img_train.tar and the archives in it so that the images lie at
@@ -18,10 +19,11 @@ and data_prefix=''."""
 
 
 @DATASETS.register_module()
-class ImageFolder(CustomDataset):
+class ImageFolder(ReplaceSkipped, CustomDataset):
     """mmpretrain's ``CustomDataset``, with errors that say how to prepare the data.
 
     A folder of images, of class folders, or an annotation file of paths, with or without labels.
+    Where the pipeline skips an image (``LoadImage(on_error='skip')``), another one takes its place.
 
     Args:
         data_root: Root of ``data_prefix`` and ``ann_file``. Defaults to ''.

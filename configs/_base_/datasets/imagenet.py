@@ -4,7 +4,6 @@ data_root = 'data/imagenet/'
 # Steps have names, so that a config changes one by its name; None leaves a step out. Labels are
 # not read: any folder of images will do, with or without sub-folders.
 train_pipeline = dict(
-    seed=dict(type='ibot_mm.SeedSample'),
     load=dict(type='ibot_mm.LoadImage'),
     crops=dict(
         type='ibot_mm.MultiCrop',
@@ -29,8 +28,8 @@ train_dataloader = dict(
     num_workers=12,
     persistent_workers=True,
     pin_memory=True,
-    drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(type='ibot_mm.SeededBatchSampler', drop_last=True),
     collate_fn=dict(type='ibot_mm.stack_samples'),
     dataset=dict(
         type='ibot_mm.ImageFolder',

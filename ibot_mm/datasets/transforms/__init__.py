@@ -6,7 +6,6 @@ from .mask_generator import MaskGenerator
 from .multi_crop import MultiCrop
 from .pack_multi_crop import PackMultiCrop
 from .photometric_augmentation import PhotometricAugmentation
-from .seed_sample import SeedSample
 
 __all__ = [
     'PhotometricAugmentation',
@@ -14,5 +13,4 @@ __all__ = [
     'LoadImage',
     'MultiCrop',
     'PackMultiCrop',
-    'SeedSample',
 ]

@@ -4,18 +4,13 @@ from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import print_log
-from torch.utils.data import get_worker_info
 
 from ibot_mm.registry import TRANSFORMS
-
-from .shared_integers import SharedIntegers
-
-MAX_WORKERS = 256
 
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` with clear errors, or a count, for files that cannot be read.
+    """mmcv's ``LoadImageFromFile`` with clear errors, or a way on, for files that cannot be read.
 
     Like the published loader it ignores the EXIF orientation.
 
@@ -24,8 +19,9 @@ class LoadImage(LoadImageFromFile):
 
     Args:
         on_error: ``'raise'`` stops at a file that is missing or cannot be decoded. ``'skip'``
-            names it in the log, counts it in :attr:`skipped` and returns None, upon which mmengine
-            fetches another image. Defaults to ``'raise'``.
+            names it in the log, leaves the reason in ``results['read_error']`` and returns None,
+            upon which the data set takes another image; :class:`ImageFolder` keeps account of it
+            for :class:`SkippedImagesHook`. Defaults to ``'raise'``.
         color_type: As in mmcv. Defaults to ``'color_ignore_orientation'``.
         **kwargs: As in mmcv's ``LoadImageFromFile``.
 
@@ -43,12 +39,6 @@ class LoadImage(LoadImageFromFile):
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"LoadImage: on_error must be 'raise' or 'skip', got {on_error!r}")
         self.on_error = on_error
-        self._skipped = SharedIntegers(MAX_WORKERS)  # one each, so that none is lost
-
-    @property
-    def skipped(self) -> int:
-        """How often a file was skipped so far, over all workers of this process."""
-        return self._skipped.sum()
 
     def transform(self, results: dict) -> dict | None:
         """Read one image.
@@ -65,14 +55,14 @@ class LoadImage(LoadImageFromFile):
         try:
             return super().transform(results)
         except Exception as error:  # backends and decoders raise what they like
-            problem = f'cannot read image {results["img_path"]} ({type(error).__name__}: {error})'
+            reason = f'{type(error).__name__}: {error}'
+            problem = f'cannot read image {results["img_path"]} ({reason})'
             if self.on_error == 'raise':
                 raise RuntimeError(
                     f'{problem}. Repair or remove the file (and its line in the annotation file), '
-                    "or set LoadImage(on_error='skip') to count such files and go on without them"
+                    "or set LoadImage(on_error='skip') to go on with another image, until "
+                    'SkippedImagesHook finds too many'
                 ) from error
-        worker = get_worker_info()
-        slot = 0 if worker is None else worker.id % MAX_WORKERS
-        self._skipped[slot] = self._skipped[slot] + 1
+        results['read_error'] = reason
         print_log(f'LoadImage: skipped, {problem}', logger='current', level=logging.WARNING)
         return None

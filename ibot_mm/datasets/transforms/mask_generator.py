@@ -5,6 +5,7 @@ from numbers import Real
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from ibot_mm.datasets.presentation import current_presentation
 from ibot_mm.functional.masking import block_mask, random_mask, sample_mask_ratio
 from ibot_mm.registry import TRANSFORMS
 
@@ -16,7 +17,7 @@ class MaskGenerator(BaseTransform):
     """Draw a patch mask for every global crop.
 
     Required keys: ``img`` (one HWC image, or a list with the global crops first),
-    ``num_global_crops`` where local crops follow, ``epoch`` where ``start_epoch`` is above 0.
+    ``num_global_crops`` where local crops follow.
     Added keys: ``masks``, bool (number of global crops, H / patch_size, W / patch_size).
 
     Args:
@@ -25,7 +26,9 @@ class MaskGenerator(BaseTransform):
             mean ± half_width. Defaults to [(0.0, 0.0), (0.3, 0.2)].
         shape: ``'block'`` for rectangles, ``'random'`` for single patches. Defaults to
             ``'block'``.
-        start_epoch: Nothing is masked in the epochs before. Defaults to 0.
+        start_epoch (float): Nothing is masked before; above 0 it needs the data loader's
+            ``batch_sampler=dict(type='ibot_mm.SeededBatchSampler')``, which counts passes through
+            the data, in loops by iterations too. Defaults to 0.
 
     Raises:
         ValueError: An unknown shape, a ratio that is not a list of such pairs or leaves 0..1, a
@@ -37,7 +40,7 @@ class MaskGenerator(BaseTransform):
         patch_size: int = 16,
         ratio: Sequence[tuple[float, float]] = ((0.0, 0.0), (0.3, 0.2)),
         shape: str = 'block',
-        start_epoch: int = 0,
+        start_epoch: float = 0,
     ) -> None:
         if shape not in SHAPES:
             raise ValueError(f'MaskGenerator: shape must be one of {list(SHAPES)}, got {shape!r}')
@@ -59,11 +62,11 @@ class MaskGenerator(BaseTransform):
 
         Raises:
             ValueError: A global crop that is not a whole number of patches; ``start_epoch`` is set
-                and ``epoch`` is missing.
+                and nothing counts epochs.
         """
         images = results['img'] if isinstance(results['img'], list) else [results['img']]
         images = images[: results.get('num_global_crops', len(images))]
-        started = self._started(results)
+        started = self._started()
         results['masks'] = np.stack([self._draw(image, started) for image in images])
         return results
 
@@ -79,15 +82,16 @@ class MaskGenerator(BaseTransform):
         count = sample_mask_ratio(self.ratio) * rows * columns if started else 0.0
         return SHAPES[self.shape](rows, columns, count)
 
-    def _started(self, results: dict) -> bool:
+    def _started(self) -> bool:
         if self.start_epoch == 0:
             return True
-        if 'epoch' not in results:
+        presentation = current_presentation()
+        if presentation is None:
             raise ValueError(
-                f'MaskGenerator(start_epoch={self.start_epoch}) needs results["epoch"]: put '
-                "dict(type='ibot_mm.SeedSample') first in the pipeline"
+                f'MaskGenerator(start_epoch={self.start_epoch}) does not know the epoch: give the '
+                "data loader batch_sampler=dict(type='ibot_mm.SeededBatchSampler')"
             )
-        return results['epoch'] >= self.start_epoch
+        return presentation.epoch >= self.start_epoch
 
     def __repr__(self) -> str:
         return (

@@ -1,11 +1,12 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Freezing of parts in the first epochs."""
+"""Freezing of parts at the start."""
 
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ibot_mm.engine.clock import read_clock
 from ibot_mm.engine.hooks.unwrap import unwrap_model
 from ibot_mm.registry import HOOKS
 
@@ -15,12 +16,12 @@ class _FreezeHook(Hook):
 
     Dropped gradients (None, not 0) make the optimizer leave weights, moments and step count
     alone. Acting on the optimizer rather than through ``requires_grad`` leaves the graph the same
-    in every epoch, which distributed training needs, and works with every optimizer wrapper.
+    throughout, which distributed training needs, and works with every optimizer wrapper.
     """
 
     method: str  # of the model, that drops the gradients
 
-    def __init__(self, epochs: int = 1) -> None:
+    def __init__(self, epochs: float = 1) -> None:
         self.epochs = epochs
 
     def before_train(self, runner: Runner) -> None:
@@ -29,7 +30,8 @@ class _FreezeHook(Hook):
         drop()  # nothing yet: a model that cannot says so here
 
         def before_step(*args: Any) -> None:
-            if runner.epoch < self.epochs:
+            clock = read_clock(runner)
+            if clock.step < clock.steps(self.epochs):
                 drop()
 
         self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(before_step)
@@ -44,7 +46,8 @@ class FreezePrototypesHook(_FreezeHook):
     """Keeps the prototypes as they are in the first epochs, while what they are for settles.
 
     Args:
-        epochs (int): Epochs with frozen prototypes. Defaults to 1.
+        epochs (float): Epochs with frozen prototypes; passes through the data in a loop by
+            iterations. Defaults to 1.
     """
 
     method = 'drop_prototype_gradients'
@@ -58,7 +61,8 @@ class FreezePatchEmbeddingHook(_FreezeHook):
     layer first (Chen et al., arXiv 2104.02057).
 
     Args:
-        epochs (int): Epochs with a frozen patch embedding. Defaults to 1.
+        epochs (float): Epochs with a frozen patch embedding; passes through the data in a loop by
+            iterations. Defaults to 1.
     """
 
     method = 'drop_patch_embedding_gradients'

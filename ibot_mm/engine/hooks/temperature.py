@@ -1,9 +1,12 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Schedules of the two teacher temperatures."""
 
+from typing import Any
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ibot_mm.engine.clock import Clock, read_clock
 from ibot_mm.engine.hooks.unwrap import unwrap_model
 from ibot_mm.functional.schedules import linear
 from ibot_mm.registry import HOOKS
@@ -11,29 +14,32 @@ from ibot_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class TeacherTemperatureHook(Hook):
-    """Sets both teacher temperatures at the start of each epoch.
+    """Sets both teacher temperatures: at each epoch, or each iteration of a loop by iterations.
 
     Each rises linearly over ``warmup_epochs`` and then stays; that of the patches first waits
-    ``patch_start_epoch`` epochs at its start, until masks are drawn.
+    ``patch_start_epoch`` epochs at its start, until masks are drawn. In a loop by iterations an
+    epoch is a pass through the data, of which a fraction can be given.
 
     Args:
         temperature (tuple[float, float]): First and final, of [CLS] targets.
             Defaults to (0.04, 0.07).
         patch_temperature (tuple[float, float]): The same, of patch targets.
             Defaults to (0.04, 0.07).
-        warmup_epochs (int): Defaults to 30.
-        patch_start_epoch (int): Give it the ``start_epoch`` of ``MaskGenerator``. Defaults to 0.
+        warmup_epochs (float): Defaults to 30.
+        patch_start_epoch (float): Give it the ``start_epoch`` of ``MaskGenerator``. Defaults to 0.
 
     Raises:
         ValueError: Before training, if it is shorter than the warm-ups.
     """
 
+    priority = 'NORMAL'
+
     def __init__(
         self,
         temperature: tuple[float, float] = (0.04, 0.07),
         patch_temperature: tuple[float, float] = (0.04, 0.07),
-        warmup_epochs: int = 30,
-        patch_start_epoch: int = 0,
+        warmup_epochs: float = 30,
+        patch_start_epoch: float = 0,
     ) -> None:
         self.temperature = temperature
         self.patch_temperature = patch_temperature
@@ -43,24 +49,30 @@ class TeacherTemperatureHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check lengths and model."""
         unwrap_model(runner, 'set_temperatures', type(self).__name__)
-        needed = self.warmup_epochs + self.patch_start_epoch
-        if needed > runner.max_epochs:
+        self._last: tuple[float, float] | None = None
+        clock, needed = read_clock(runner), self.warmup_epochs + self.patch_start_epoch
+        if clock.steps(needed) > clock.total:
+            unit = 'epochs' if clock.steps_per_epoch == 1 else 'iterations'
             raise ValueError(
-                f'Training of {runner.max_epochs} epochs is shorter than the warm-up of the '
-                f'teacher temperature, {needed} epochs: lower warmup_epochs (and '
-                'patch_start_epoch) of TeacherTemperatureHook or raise max_epochs.'
+                f'Training of {clock.total} {unit} is shorter than the warm-up of the teacher '
+                f'temperature, {clock.describe(needed)}: lower warmup_epochs (and '
+                'patch_start_epoch) of TeacherTemperatureHook or train longer.'
             )
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Set the temperatures of this epoch."""
-        epoch = runner.epoch
-        cls = linear(*self.temperature, epoch, self.warmup_epochs)
-        patch = linear(
-            *self.patch_temperature, max(epoch - self.patch_start_epoch, 0), self.warmup_epochs
-        )
-        if epoch < self.patch_start_epoch:
-            patch = self.patch_temperature[0]
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Set the temperatures where they change."""
+        temperatures = self._temperatures(read_clock(runner))
+        if temperatures == self._last:
+            return
+        self._last = temperatures
         model = unwrap_model(runner, 'set_temperatures', type(self).__name__)
-        model.set_temperatures(cls, patch)
-        runner.message_hub.update_scalar('train/teacher_temperature', cls)
-        runner.message_hub.update_scalar('train/teacher_patch_temperature', patch)
+        model.set_temperatures(*temperatures)
+        for name, value in zip(('temperature', 'patch_temperature'), temperatures):
+            runner.message_hub.update_scalar(f'train/teacher_{name}', value)
+
+    def _temperatures(self, clock: Clock) -> tuple[float, float]:
+        warmup, start = clock.steps(self.warmup_epochs), clock.steps(self.patch_start_epoch)
+        cls = linear(*self.temperature, clock.step, warmup)
+        if clock.step < start:
+            return cls, self.patch_temperature[0]
+        return cls, linear(*self.patch_temperature, clock.step - start, warmup)

@@ -1,7 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Further lines in the log: images per second, waiting for data, peak memory, weight decay."""
 
-import resource
 from typing import Any
 
 from mmengine.device import is_cuda_available, is_musa_available
@@ -10,6 +9,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ibot_mm.registry import HOOKS
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows does not have it
+    resource = None  # type: ignore[assignment]
 
 MUCH_WAITING = 0.2
 
@@ -21,7 +25,8 @@ class TrainingLogHook(Hook):
     That is images per second of all processes (``img_per_s``), the share of the time that this
     process waited for data (``waiting``), both over the last iterations, and the weight decay of
     the decayed group. Where mmengine logs no ``memory``, which is that of a device, it is the peak
-    of this process, in MiB. When waiting stays above a fifth, one warning says what to raise.
+    of this process, in MiB, except on Windows. When waiting stays above a fifth, one warning says
+    what to raise.
 
     Args:
         window: Number of iterations to average over. Defaults to 50.
@@ -39,9 +44,11 @@ class TrainingLogHook(Hook):
         hub, loader = runner.message_hub, runner.train_dataloader
         seconds = hub.get_scalar('train/time').mean(window)
         waiting = hub.get_scalar('train/data_time').mean(window) / seconds
-        hub.update_scalar('train/img_per_s', loader.batch_size * get_world_size() / seconds)
+        # A loader with a batch sampler of its own does not tell the batch size itself.
+        batch_size = loader.batch_size or loader.batch_sampler.batch_size
+        hub.update_scalar('train/img_per_s', batch_size * get_world_size() / seconds)
         hub.update_scalar('train/waiting', waiting)
-        if not (is_cuda_available() or is_musa_available()):
+        if resource and not (is_cuda_available() or is_musa_available()):
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
             hub.update_scalar('train/memory', peak // 1024)
         decays = [group['weight_decay'] for group in runner.optim_wrapper.param_groups]

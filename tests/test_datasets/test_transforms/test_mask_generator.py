@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from mmpretrain.datasets import PackInputs
 
+from ibot_mm.datasets.presentation import Presentation, set_presentation
 from ibot_mm.datasets.transforms import MaskGenerator
 
 
@@ -48,15 +49,18 @@ def test_random_shape_with_the_published_ratio():
 
 
 @pytest.mark.parametrize(('epoch', 'masked'), [(0, False), (49, False), (50, True), (51, True)])
-def test_start_epoch(epoch, masked):
+@pytest.mark.parametrize('fraction', [0.0, 0.99])
+def test_start_epoch(epoch, masked, fraction):
     transform = MaskGenerator(ratio=[(0.5, 0.0)], start_epoch=50)
-    masks = transform(dict(crops(224, 224), epoch=epoch))['masks']
+    set_presentation(Presentation(0, epoch, 0, epoch + fraction))
+    masks = transform(crops(224, 224))['masks']
+    set_presentation(None)
     assert masks.shape == (2, 14, 14)
     assert masks.any() == masked
 
 
 def test_start_epoch_needs_the_epoch():
-    with pytest.raises(ValueError, match=r'start_epoch=5.*SeedSample'):
+    with pytest.raises(ValueError, match=r'start_epoch=5.*SeededBatchSampler'):
         MaskGenerator(start_epoch=5)(crops(224, 224))
 
 

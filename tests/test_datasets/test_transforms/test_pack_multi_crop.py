@@ -9,7 +9,6 @@ from mmpretrain.registry import TRANSFORMS
 from ibot_mm.datasets.transforms import MultiCrop, PackMultiCrop
 
 PIPELINE = [
-    dict(type='ibot_mm.SeedSample'),
     dict(type='ibot_mm.LoadImage'),
     dict(type='ibot_mm.MultiCrop', num_local_crops=3),
     dict(type='ibot_mm.PhotometricAugmentation'),

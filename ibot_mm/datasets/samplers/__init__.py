@@ -1,0 +1,6 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Which samples make a batch, and what their random numbers depend on."""
+
+from .seeded_batch_sampler import SeededBatchSampler
+
+__all__ = ['SeededBatchSampler']
