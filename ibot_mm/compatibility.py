@@ -6,10 +6,13 @@ Upstream's distributions (``mmengine``, ``mmcv``, ``mmpretrain``) and OneDL's (`
 """
 
 import runpy
+import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from functools import wraps
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -135,6 +138,22 @@ def _initialize_and_fill(module: Any) -> None:
     WEIGHT_INITIALIZERS.build(ours)(module)
 
 
+def import_mmpretrain() -> None:
+    """Import mmpretrain without the lines that a user can do nothing about.
+
+    It prints that an optional package of OneDL's is missing, and mmcv warns that it has no compiled
+    operators; whatever needs those says so itself (:func:`check_downstream`).
+    """
+    printed = StringIO()
+    with warnings.catch_warnings(), redirect_stdout(printed):
+        warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
+        import_module('mmpretrain.datasets')
+        import_module('mmpretrain.models')
+    others = [line for line in printed.getvalue().splitlines() if line != 'Could not import OneDL']
+    if others:
+        print(*others, sep='\n')
+
+
 def _is_distribution(name: str) -> bool:
     try:
         metadata.version(name)
@@ -166,6 +185,7 @@ def load_config(path: str | Path) -> 'Config':
             raise
         raise _missing(path, missing[0]) from None
     check_downstream(cfg)
+    import_mmpretrain()
     return cfg
 
 

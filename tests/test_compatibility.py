@@ -181,3 +181,11 @@ def test_other_missing_modules_are_not_explained_away(tmp_path):
     path.write_text("_base_ = ['mmrotate::_base_/default_runtime.py']")
     with pytest.raises(ModuleNotFoundError, match='mmrotate is not installed'):
         load_config(path)
+
+
+def test_reading_a_config_prints_nothing_that_a_user_can_do_nothing_about():
+    """In a process of its own: packages speak when they are first imported."""
+    config = REPOSITORY / 'configs/pretrain/ibot_vits16.py'
+    code = f'from ibot_mm.compatibility import load_config; load_config({str(config)!r})'
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')

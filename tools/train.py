@@ -65,10 +65,11 @@ def build_config(args: argparse.Namespace) -> Config:
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
         if not isinstance(kind, str):  # in a config of pure Python
             kind = f'{kind.__module__.split(".")[0]}.{kind.__name__}'
-        if kind in ('OptimWrapper', 'mmengine.OptimWrapper'):
-            kind = 'ibot_mm.OptimWrapper'  # whose Amp form, unlike mmengine's, knows the CPU
         if 'Amp' not in kind:
-            cfg.optim_wrapper.type = kind.replace('OptimWrapper', 'AmpOptimWrapper')
+            mixed = kind.replace('OptimWrapper', 'AmpOptimWrapper')
+            if mixed in ('AmpOptimWrapper', 'mmengine.AmpOptimWrapper'):
+                mixed = 'ibot_mm.AmpOptimWrapper'  # which, unlike mmengine's, knows the CPU
+            cfg.optim_wrapper.type = mixed
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     return cfg
 

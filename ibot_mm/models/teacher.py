@@ -7,6 +7,8 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ibot_mm.private_api import lerp_
+
 
 class EMATeacher(BaseModule):
     """Backbone and neck that follow the student's and are never trained.
@@ -78,12 +80,10 @@ class EMATeacher(BaseModule):
             for pair in self._common(own, student)
         ]
         own_parameters, student_parameters = map(list, zip(*pairs))
-        if skip is None:
-            torch._foreach_lerp_(own_parameters, student_parameters, 1 - momentum)
-        else:  # as a tensor it must be given for each parameter
-            weight = torch.where(skip, own_parameters[0].new_zeros(()), 1 - momentum)
-            weights = [weight] * len(own_parameters)
-            torch._foreach_lerp_(own_parameters, student_parameters, weights)
+        weight: float | Tensor = 1 - momentum
+        if skip is not None:
+            weight = torch.where(skip, own_parameters[0].new_zeros(()), weight)
+        lerp_(own_parameters, student_parameters, weight)
 
     @staticmethod
     def _common(own: nn.Module, student: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]]:

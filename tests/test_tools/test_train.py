@@ -1,14 +1,17 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """tools/train.py, tools/test.py and their launchers, as a user calls them."""
 
+import argparse
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from mmengine.registry import OPTIM_WRAPPERS
 
 TOP = Path(__file__).parents[2]
 
@@ -29,6 +32,29 @@ def call(*command, check=True):
     if check:
         assert result.returncode == 0, result.stderr[-4000:]
     return result
+
+
+@pytest.mark.parametrize(
+    ('kind', 'mixed'),
+    [
+        (None, 'ibot_mm.AmpOptimWrapper'),
+        ('OptimWrapper', 'ibot_mm.AmpOptimWrapper'),
+        ('mmengine.OptimWrapper', 'ibot_mm.AmpOptimWrapper'),
+        ('AmpOptimWrapper', 'AmpOptimWrapper'),
+        ('ibot_mm.PerParameterClipOptimWrapper', 'ibot_mm.PerParameterClipAmpOptimWrapper'),
+    ],
+)
+def test_amp_chooses_a_wrapper_that_exists(tmp_path, kind, mixed):
+    path = tmp_path / 'config.py'
+    path.write_text(f'optim_wrapper = {dict(type=kind) if kind else {}!r}\n')
+    namespace = runpy.run_path(str(TOP / 'tools/train.py'))
+    arguments = dict(config=str(path), work_dir=None, resume=None, amp=True, auto_scale_lr=False)
+    cfg = namespace['build_config'](
+        argparse.Namespace(**arguments, cfg_options=None, launcher='none')
+    )
+    assert cfg.optim_wrapper.type == mixed
+    if '.' in mixed:
+        assert OPTIM_WRAPPERS.get(mixed) is not None
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ default_hooks = dict(
     ),
     prototypes=dict(type='ibot_mm.FreezePrototypesHook', epochs=1),
     teacher=dict(type='ibot_mm.TeacherUpdateHook', momentum=0.996, final_momentum=1.0),
-    deferred_log=dict(type='ibot_mm.DeferredLogHook'),
+    runtime_info=dict(type='ibot_mm.DeferredRuntimeInfoHook'),
     skipped_images=dict(type='ibot_mm.SkippedImagesHook'),
     finite_loss=dict(type='ibot_mm.FiniteLossHook'),
     training_log=dict(type='ibot_mm.TrainingLogHook'),

@@ -2,10 +2,10 @@
 from .bad_steps import SkipBadStepsHook
 from .channel_check import ChannelCheckHook
 from .compare_with_start import CompareWithStartHook
-from .deferred_log import DeferredLogHook
 from .finite_loss import FiniteLossHook
 from .freezing import FreezePatchEmbeddingHook, FreezePrototypesHook
 from .progress_bar import ProgressBarHook
+from .runtime_info import DeferredRuntimeInfoHook
 from .skipped_images import SkippedImagesHook
 from .teacher import TeacherUpdateHook
 from .temperature import TeacherTemperatureHook
@@ -15,7 +15,7 @@ from .training_seed import TrainingSeedHook
 __all__ = [
     'ChannelCheckHook',
     'CompareWithStartHook',
-    'DeferredLogHook',
+    'DeferredRuntimeInfoHook',
     'TrainingSeedHook',
     'FiniteLossHook',
     'FreezePatchEmbeddingHook',

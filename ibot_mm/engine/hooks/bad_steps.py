@@ -10,6 +10,9 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ibot_mm.engine.hooks.finite_loss import FiniteLossHook
+from ibot_mm.engine.hooks.runtime_info import hand_over
+from ibot_mm.engine.hooks.skipped_step import announce_skipped_step, end_announcements
+from ibot_mm.private_api import norms_of, takes_found_inf
 from ibot_mm.registry import HOOKS
 
 COUNT, NORM = 'train/skipped_steps', 'train/grad_norm'
@@ -60,6 +63,8 @@ class SkipBadStepsHook(FiniteLossHook):
             were not finite, and the norms before it.
     """
 
+    priority = 'VERY_HIGH'  # before whoever acts on a step
+
     def __init__(self, max_in_a_row: int = 20, max_in_all: int = 1000, interval: int = 50) -> None:
         super().__init__(interval)
         if min(max_in_a_row, max_in_all) < 1:
@@ -86,7 +91,7 @@ class SkipBadStepsHook(FiniteLossHook):
         """Detach from it."""
         self._handle.remove()
         vars(runner.optim_wrapper.optimizer).pop('found_inf', None)
-        runner.optim_wrapper.skipped = None
+        end_announcements(runner)
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Keep the buffers before the first forward pass of a step."""
@@ -99,9 +104,9 @@ class SkipBadStepsHook(FiniteLossHook):
         parameters = [p for group in optimizer.param_groups for p in group['params']]
         owners = [p for p in parameters if p.grad is not None]
         gradients = [p.grad for p in owners] or [torch.zeros_like(parameters[0])]
-        finite = torch.stack(torch._foreach_norm(gradients)).isfinite()
+        finite = norms_of(gradients).isfinite()
         bad = ~finite.all()
-        if getattr(optimizer, '_step_supports_amp_scaling', False):  # fused: its kernel reads this
+        if takes_found_inf(optimizer):
             if hasattr(optimizer, 'grad_scale'):  # within the step of a gradient scaler
                 bad |= optimizer.found_inf.bool()
             optimizer.found_inf = bad.float()
@@ -128,7 +133,7 @@ class SkipBadStepsHook(FiniteLossHook):
         bad, owners, finite = self._verdict or (yes, [], yes[None][:0])
         for buffer, kept in self._buffers:
             buffer.copy_(torch.where(bad, kept, buffer))
-        runner.optim_wrapper.skipped = bad  # for whoever acts on a step later
+        announce_skipped_step(runner, bad)
         self._steps.append(_Step(self._iterations, bad, owners, finite))
         self._iterations, self._buffers, self._verdict = [], [], None
         if len(self._steps) >= self.interval:
@@ -156,6 +161,7 @@ class SkipBadStepsHook(FiniteLossHook):
         if self._in_a_row < self.max_in_a_row and self._in_all < self.max_in_all:
             runner.logger.warning(f'Skipped a step, {counts}, at {report}.')
             return
+        hand_over(runner)
         scalars = runner.message_hub.log_scalars
         norms = scalars[NORM].data[0] if NORM in scalars else np.zeros(0)
         last = ', '.join(f'{norm:.3g}' for norm in norms[np.isfinite(norms)][-5:])

@@ -15,8 +15,10 @@ from ibot_mm.registry import HOOKS
 class ProgressBarHook(Hook):
     """A bar with the time left for training, validation and test, on the main process.
 
-    The training bar shows the current loss. Where the output is no terminal, a bar is one line at
-    its end. Set the logger's interval high, since its lines interrupt the bar.
+    The training bar shows the loss that was last handed to the message hub, which with
+    :class:`DeferredRuntimeInfoHook` is that of the last line in the log. Where the output is not a
+    terminal, a bar is one line at its end. Set the logger's interval high, since its lines
+    interrupt the bar.
     """
 
     priority = 'LOWEST'
@@ -66,8 +68,11 @@ class ProgressBarHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Advance it."""
-        loss = runner.message_hub.get_scalar('train/loss').current()
-        self._advance('training', f'epoch {runner.epoch + 1}/{runner.max_epochs}  loss {loss:.3f}')
+        notes = [] if runner.max_epochs == 1 else [f'epoch {runner.epoch + 1}/{runner.max_epochs}']
+        scalars = runner.message_hub.log_scalars
+        if 'train/loss' in scalars:
+            notes.append(f'loss {scalars["train/loss"].current():.3f}')
+        self._advance('training', '  '.join(notes))
 
     def after_train(self, runner: Runner) -> None:
         """End it."""

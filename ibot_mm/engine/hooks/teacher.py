@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ibot_mm.engine.hooks.skipped_step import read_skipped_step
 from ibot_mm.engine.hooks.unwrap import unwrap_model
 from ibot_mm.functional.schedules import cosine
 from ibot_mm.registry import HOOKS
@@ -26,6 +27,8 @@ class TeacherUpdateHook(Hook):
         ValueError: If a momentum is outside [0, 1].
     """
 
+    priority = 'NORMAL'  # after SkipBadStepsHook
+
     def __init__(self, momentum: float = 0.996, final_momentum: float = 1.0) -> None:
         if not (0 <= momentum <= 1 and 0 <= final_momentum <= 1):
             raise ValueError(
@@ -43,7 +46,7 @@ class TeacherUpdateHook(Hook):
         if not runner.optim_wrapper.should_update():
             return
         momentum = cosine(self.momentum, self.final_momentum, runner.iter, runner.max_iters)
-        skipped = getattr(runner.optim_wrapper, 'skipped', None)  # a tensor, not waited for
+        skipped = read_skipped_step(runner)  # a tensor, not waited for
         options = {} if skipped is None else dict(skip=skipped)
         model = unwrap_model(runner, 'update_teacher', type(self).__name__)
         model.update_teacher(momentum, **options)

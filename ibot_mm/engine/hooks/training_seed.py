@@ -9,7 +9,7 @@ import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from ibot_mm.engine.hooks.unwrap import training_transforms
 from ibot_mm.registry import HOOKS
@@ -35,8 +35,7 @@ class TrainingSeedHook(Hook):
         """Check the data loader, and tell it the seed."""
         loader: Any = runner.train_dataloader
         batches = loader.batch_sampler
-        endless = isinstance(getattr(batches, 'sampler', None), InfiniteSampler)
-        if endless and isinstance(runner.train_loop, EpochBasedTrainLoop):
+        if _is_endless(batches) and isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(
                 'An epoch with InfiniteSampler has no end: use sampler=dict(type="DefaultSampler", '
                 'shuffle=True), or train_cfg=dict(type="IterBasedTrainLoop", max_iters=...).'
@@ -53,10 +52,14 @@ class TrainingSeedHook(Hook):
             )
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Tell the epoch."""
+        """Tell the epoch; in a loop by iterations, where it stays 0, the passes that are done."""
         batches = runner.train_dataloader.batch_sampler
-        if hasattr(batches, 'set_epoch'):
-            batches.set_epoch(runner.epoch)
+        if not hasattr(batches, 'set_epoch'):
+            return
+        epoch = runner.epoch
+        if isinstance(runner.train_loop, IterBasedTrainLoop) and not _is_endless(batches):
+            epoch = runner.iter // len(batches)
+        batches.set_epoch(epoch)
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Seed the process."""
@@ -65,6 +68,10 @@ class TrainingSeedHook(Hook):
         random.seed(state)
         np.random.seed(state)
         torch.manual_seed(state)
+
+
+def _is_endless(batches: Any) -> bool:
+    return isinstance(getattr(batches, 'sampler', None), InfiniteSampler)
 
 
 def _check_dataset(dataset: Any) -> None:

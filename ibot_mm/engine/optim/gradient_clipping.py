@@ -3,9 +3,9 @@
 
 from typing import Any
 
-import torch
 from mmengine.optim import OptimWrapper
 
+from ibot_mm.private_api import norms_of, scale_
 from ibot_mm.registry import OPTIM_WRAPPERS
 
 from .mixed_precision import AmpOptimWrapper
@@ -26,9 +26,8 @@ class _PerParameterClipping(OptimWrapper):
         ]
         if not gradients:
             return
-        norms = torch.stack(torch._foreach_norm(gradients))
-        coefficients = (self.clip_grad_kwargs['max_norm'] / (norms + 1e-6)).clamp(max=1)
-        torch._foreach_mul_(gradients, list(coefficients.unbind()))
+        norms = norms_of(gradients)
+        scale_(gradients, (self.clip_grad_kwargs['max_norm'] / (norms + 1e-6)).clamp(max=1))
         self.message_hub.update_scalar(f'train/{self.grad_name}', norms.norm())
 
 
