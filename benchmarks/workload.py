@@ -101,6 +101,7 @@ class Timer:
         self.clock = time.process_time if processor_time else time.perf_counter
         self.dataset = batches  # mmengine looks for its classes
         self.batch_size, self.sampler = 0, None
+        self.batch_sampler = getattr(batches, 'batch_sampler', None)
         self.waits: list[float] = []
         self.seconds: list[float] = []
 

@@ -117,6 +117,10 @@ OPTIONS = {
     'no mixed precision': {'optim_wrapper.type': 'ibot_mm.PerParameterClipOptimWrapper'},
     'batch norm': {'model.neck.norm_cfg': dict(type='BN1d')},
 }
+CASES = [
+    pytest.param(options, marks=[pytest.mark.slow] if number else [])
+    for number, options in enumerate(OPTIONS.values())
+]
 PLACES = ['gradient', 'backbone.layers.0.ln1', 'teacher.neck.layers.1']
 
 
@@ -141,18 +145,20 @@ def compare(config, train, overflows, left_out, *hooks):
     return runner
 
 
-@pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize('options', CASES, ids=OPTIONS)
 def test_a_bad_step_leaves_nothing_behind(config, train, options):
     config.merge_from_dict(options)
     compare(config, train, [Overflow(place, 5) for place in PLACES], (5, 5))
 
 
+@pytest.mark.slow
 def test_with_accumulation_the_whole_step_is_bad(config, train):
     config.merge_from_dict({'optim_wrapper.accumulative_counts': 2})
     overflows = [Overflow(PLACES[0], 4), Overflow(PLACES[0], 5), Overflow(PLACES[2], 4)]
     compare(config, train, overflows, (4, 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
     [

@@ -1,10 +1,17 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Seeds and schedules in every kind of loop, with every kind of sampler."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch.utils.data import Subset
 
+from ibot_mm.datasets import SeededBatchSampler
+from ibot_mm.engine import TrainingSeedHook
 from ibot_mm.engine.clock import Clock
 
 PROTOTYPES = 'neck.cls_prototypes.parametrizations.weight.original1'
@@ -117,6 +124,34 @@ def test_batches_that_are_not_seeded(tiny_config, train):
     tiny_config.train_dataloader.batch_sampler = None
     with pytest.raises(TypeError, match=r'batches of BatchSampler.*ibot_mm\.SeededBatchSampler'):
         train(tiny_config)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'sampler', 'epoch'),
+    [
+        (EpochBasedTrainLoop, DefaultSampler, 7),
+        (IterBasedTrainLoop, DefaultSampler, 2),
+        (IterBasedTrainLoop, InfiniteSampler, 7),
+    ],
+)
+def test_the_sampler_is_told_the_pass_that_a_resumed_training_is_in(kind, sampler, epoch):
+    """Nine iterations of four are done."""
+    batches = SeededBatchSampler(sampler(range(8), seed=0), 2)
+    told = []
+    batches.set_epoch = told.append
+    loop, loader = kind.__new__(kind), SimpleNamespace(batch_sampler=batches)
+    runner = SimpleNamespace(train_loop=loop, train_dataloader=loader, epoch=7, iter=9)
+    TrainingSeedHook().before_train_epoch(runner)
+    assert told == [epoch]
+
+
+def test_data_that_are_read_in_whole_batches():
+    images = Subset(range(8), [0, 1])
+    batches = SeededBatchSampler(DefaultSampler(images, seed=0), 2)
+    loader = SimpleNamespace(batch_sampler=batches, dataset=images)
+    runner = SimpleNamespace(train_dataloader=loader, train_loop=None, seed=0)
+    with pytest.raises(TypeError, match=r'Subset is asked for whole batches .*indices='):
+        TrainingSeedHook().before_train(runner)
 
 
 def test_length_of_epochs():

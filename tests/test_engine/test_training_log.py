@@ -49,6 +49,18 @@ def test_mean_is_over_the_window(runner):
     assert (last['img_per_s'], last['waiting']) == pytest.approx((32, 0.2))
 
 
+def test_batch_size_of_a_batch_sampler(runner):
+    runner.train_dataloader.batch_size = None  # as torch has it
+    runner.train_dataloader.batch_sampler = SimpleNamespace(batch_size=16)
+    assert run(TrainingLogHook(), runner, 1, 0.5, 0.1)['img_per_s'] == 32
+
+
+def test_without_the_module_that_windows_lacks(runner, monkeypatch):
+    monkeypatch.setattr(training_log, 'resource', None)
+    assert run(TrainingLogHook(), runner, 1, 0.5, 0.1)['img_per_s'] == 128
+    assert 'train/memory' not in runner.message_hub.log_scalars
+
+
 @pytest.mark.parametrize('on_device', [True, False])
 def test_memory_of_the_process_where_mmengine_logs_none(runner, monkeypatch, on_device):
     monkeypatch.setattr(training_log, 'is_cuda_available', lambda: on_device)

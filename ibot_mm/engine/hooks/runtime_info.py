@@ -61,7 +61,7 @@ class WaitingScalars:
 
 @HOOKS.register_module()
 class DeferredRuntimeInfoHook(RuntimeInfoHook):
-    """mmengine's ``RuntimeInfoHook``, which does not wait for the GPU in each iteration.
+    """Does what mmengine's ``RuntimeInfoHook`` does, without waiting for the GPU each iteration.
 
     Losses, and what the optimizer wrapper logs, are handed to the message hub as tensors at the
     logger's interval, at the end of an epoch and before a checkpoint. In between the hub has what

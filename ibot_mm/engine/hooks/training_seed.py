@@ -34,7 +34,7 @@ class TrainingSeedHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the data loader, and tell it the seed."""
         loader: Any = runner.train_dataloader
-        batches = loader.batch_sampler
+        batches = getattr(loader, 'batch_sampler', None)
         if _is_endless(batches) and isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(
                 'An epoch with InfiniteSampler has no end: use sampler=dict(type="DefaultSampler", '
@@ -53,8 +53,8 @@ class TrainingSeedHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the epoch; in a loop by iterations, where it stays 0, the passes that are done."""
-        batches = runner.train_dataloader.batch_sampler
-        if not hasattr(batches, 'set_epoch'):
+        batches = getattr(runner.train_dataloader, 'batch_sampler', None)
+        if batches is None or not hasattr(batches, 'set_epoch'):
             return
         epoch = runner.epoch
         if isinstance(runner.train_loop, IterBasedTrainLoop) and not _is_endless(batches):
