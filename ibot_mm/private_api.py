@@ -5,14 +5,12 @@ They do for many tensors by one kernel what the formula does one by one. A new t
 them fails in ``tests/test_private_api.py``.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 
-def norms_of(tensors: Sequence[Tensor]) -> Tensor:
+def norms_of(tensors: list[Tensor]) -> Tensor:
     """Compute the Euclidean norm of each tensor.
 
     Args:
@@ -24,7 +22,7 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors))
 
 
-def scale_(tensors: Sequence[Tensor], factors: Tensor) -> None:
+def scale_(tensors: list[Tensor], factors: Tensor) -> None:
     """Multiply each tensor in place by its factor.
 
     Args:
@@ -34,7 +32,7 @@ def scale_(tensors: Sequence[Tensor], factors: Tensor) -> None:
     torch._foreach_mul_(tensors, list(factors.unbind()))
 
 
-def lerp_(tensors: Sequence[Tensor], others: Sequence[Tensor], weight: float | Tensor) -> None:
+def lerp_(tensors: list[Tensor], others: list[Tensor], weight: float | Tensor) -> None:
     """Move each tensor in place towards another: ``tensor + weight * (other - tensor)``.
 
     Args:

@@ -15,7 +15,7 @@ from ibot_mm.engine import (
     SkipBadStepsHook,
     TeacherUpdateHook,
 )
-from ibot_mm.engine.hooks.runtime_info import WaitingScalars
+from ibot_mm.engine.hooks.runtime_info import WaitingScalars, hand_over
 from ibot_mm.engine.hooks.skipped_step import (
     announce_skipped_step,
     end_announcements,
@@ -71,6 +71,23 @@ def test_more_than_a_number(hub):
 def test_is_an_ordinary_runtime_info_hook():
     assert issubclass(DeferredRuntimeInfoHook, RuntimeInfoHook)
     assert DeferredRuntimeInfoHook.priority == RuntimeInfoHook.priority
+
+
+@pytest.mark.parametrize('in_form_of_mmengine', [True, False])
+def test_a_checkpoint_between_two_lines_of_the_log_is_complete(hub, in_form_of_mmengine):
+    hook = DeferredRuntimeInfoHook()
+    runner = SimpleNamespace(message_hub=hub, hooks=[hook])
+    hook._scalars = WaitingScalars(hub)
+    hook._scalars.update_scalar('train/loss', torch.tensor(3.0))
+    if not in_form_of_mmengine:  # whoever collects by itself hands over first
+        hand_over(runner)
+    checkpoint = dict(message_hub=hub.state_dict())
+    if not in_form_of_mmengine:
+        checkpoint['message_hub']['log_scalars'] = {}
+    hook.before_save_checkpoint(runner, checkpoint)
+    saved = checkpoint['message_hub']['log_scalars'] if in_form_of_mmengine else hub.log_scalars
+    assert saved['train/loss'].data[0].tolist() == [4.0, 3.0]
+    assert bool(checkpoint['message_hub']['log_scalars']) == in_form_of_mmengine
 
 
 def test_the_bar_shows_what_the_logger_has(hub, monkeypatch):

@@ -82,7 +82,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self._intervals = [logger.interval for logger in loggers] or [INTERVAL]
         self._scalars = WaitingScalars(runner.message_hub)
         for wrapper in _wrappers(runner):
-            wrapper.message_hub = self._scalars  # type: ignore[assignment]
+            wrapper.message_hub = self._scalars
 
     def after_train_iter(
         self,
@@ -100,8 +100,8 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             self.hand_over()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Complete the histories that it holds."""
-        if self._scalars:
+        """Complete the histories that it holds, as mmengine collected them."""
+        if self._scalars and checkpoint['message_hub']['log_scalars']:
             self.hand_over()
             checkpoint['message_hub'] = runner.message_hub.state_dict()
 
@@ -119,7 +119,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
 
 
 def hand_over(runner: Runner) -> None:
-    """Bring the message hub up to date, for whoever needs the values of the last iterations.
+    """Bring the message hub up to date, for whoever reads or saves values of the last iterations.
 
     Args:
         runner: A runner in training.

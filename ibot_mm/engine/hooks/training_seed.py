@@ -34,7 +34,7 @@ class TrainingSeedHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the data loader, and tell it the seed."""
         loader: Any = runner.train_dataloader
-        batches = getattr(loader, 'batch_sampler', None)
+        batches: Any = getattr(loader, 'batch_sampler', None)
         if _is_endless(batches) and isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(
                 'An epoch with InfiniteSampler has no end: use sampler=dict(type="DefaultSampler", '
