@@ -1,10 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 import logging
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -109,35 +104,3 @@ def test_in_a_training(tiny_config, train, tmp_path, image_folder):
     assert runner.message_hub.get_scalar(COUNT).current() >= 3
     file = tmp_path / 'work_dir/skipped_images.txt'
     assert file.read_text().split('\t')[0] == str(tmp_path / 'broken.jpg')
-
-
-@pytest.mark.slow
-def test_all_of_two_processes_stop_with_the_sum(tiny_config, tmp_path, image_folder):
-    for number in range(3):
-        (tmp_path / f'{number}.jpg').write_bytes(b'broken')
-    good = [str(path) for path in sorted(image_folder.rglob('train/*/*.jpg'))][:5]
-    (tmp_path / 'list.txt').write_text('\n'.join(['0.jpg', '1.jpg', '2.jpg', *good]))
-    dataset = tiny_config.train_dataloader.dataset
-    dataset.update(data_root='', data_prefix=str(tmp_path), ann_file=str(tmp_path / 'list.txt'))
-    dataset.pipeline.load.on_error = 'skip'
-    tiny_config.train_dataloader.batch_size = 2
-    tiny_config.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
-    tiny_config.update(test_dataloader=None, test_cfg=None, test_evaluator=None)
-    tiny_config.pop('launcher')
-    tiny_config.dump(tmp_path / 'tiny.py')
-    command = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone']
-    result = subprocess.run(
-        [sys.executable, *command, 'tools/train.py', str(tmp_path / 'tiny.py')]
-        + ['--launcher', 'pytorch', '--work-dir', str(tmp_path / 'together')],
-        cwd=Path(__file__).parents[2],
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode != 0
-    text = result.stdout + result.stderr
-    assert re.search(r'(\d+) of \d+ images .* \(\d+ by process 0, \d+ by process 1\)', text)
-    for rank in range(2):
-        assert re.search(rf'\[rank{rank}\]: RuntimeError: \d+ of \d+ images could not', text)
-    names = (tmp_path / 'together/skipped_images.txt').read_text().splitlines()
-    assert {Path(line.split('\t')[0]).name for line in names} == {'0.jpg', '1.jpg', '2.jpg'}
