@@ -2,6 +2,7 @@
 """Data sets and transforms."""
 
 from .collate import stack_samples
+from .find_images import find_images
 from .image_folder import ImageFolder
 from .knn_splits import KNNSplits
 from .transforms import (
@@ -22,5 +23,6 @@ __all__ = [
     'MultiCrop',
     'PackMultiCrop',
     'SeedSample',
+    'find_images',
     'stack_samples',
 ]
