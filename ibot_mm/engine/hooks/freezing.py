@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ibot_mm.engine.hooks.unwrap import unwrap_model
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import HOOKS
 
 
@@ -21,6 +22,7 @@ class _FreezeHook(Hook):
     method: str  # of the model, that drops the gradients
 
     def __init__(self, epochs: int = 1) -> None:
+        check_ranges(type(self).__name__, {'[0, inf)': dict(epochs=epochs)})
         self.epochs = epochs
 
     def before_train(self, runner: Runner) -> None:

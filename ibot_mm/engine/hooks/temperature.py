@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ibot_mm.engine.hooks.unwrap import unwrap_model
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.functional.schedules import linear
 from ibot_mm.registry import HOOKS
 
@@ -25,7 +26,8 @@ class TeacherTemperatureHook(Hook):
         patch_start_epoch (int): Give it the ``start_epoch`` of ``MaskGenerator``. Defaults to 0.
 
     Raises:
-        ValueError: Before training, if it is shorter than the warm-ups.
+        ValueError: If a temperature is not positive or a number of epochs negative; before training,
+            if it is shorter than the warm-ups.
     """
 
     def __init__(
@@ -35,6 +37,13 @@ class TeacherTemperatureHook(Hook):
         warmup_epochs: int = 30,
         patch_start_epoch: int = 0,
     ) -> None:
+        check_ranges(
+            type(self).__name__,
+            {
+                '(0, inf)': dict(temperature=temperature, patch_temperature=patch_temperature),
+                '[0, inf)': dict(warmup_epochs=warmup_epochs, patch_start_epoch=patch_start_epoch),
+            },
+        )
         self.temperature = temperature
         self.patch_temperature = patch_temperature
         self.warmup_epochs = warmup_epochs
