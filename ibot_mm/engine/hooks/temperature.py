@@ -26,8 +26,8 @@ class TeacherTemperatureHook(Hook):
         patch_start_epoch (int): Give it the ``start_epoch`` of ``MaskGenerator``. Defaults to 0.
 
     Raises:
-        ValueError: If a temperature is not positive or a number of epochs negative; before training,
-            if it is shorter than the warm-ups.
+        ValueError: If a temperature is not positive or a number of epochs negative; before
+            training, if it is shorter than the warm-ups.
     """
 
     def __init__(
