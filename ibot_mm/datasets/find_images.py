@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import PurePosixPath
 
 import cv2
@@ -42,7 +43,9 @@ class FoundFiles:
         return f'{len(self.images)} images, {others}{folders}'
 
 
-def find_images(root: str, extensions: Sequence[str] = EXTENSIONS) -> FoundFiles:
+def find_images(
+    root: str, extensions: Sequence[str] = EXTENSIONS, at_most: float = inf
+) -> FoundFiles:
     """Find all images below a local folder.
 
     Hidden folders and files, whose names start with a dot, are left out: they hold thumbnails,
@@ -54,6 +57,7 @@ def find_images(root: str, extensions: Sequence[str] = EXTENSIONS) -> FoundFiles
         root: The folder.
         extensions: Endings of images' names, in lower case. Defaults to all that
             :class:`ibot_mm.LoadImage` can decode.
+        at_most: Stop once there are so many. Defaults to infinity.
 
     Returns:
         What was found.
@@ -63,7 +67,7 @@ def find_images(root: str, extensions: Sequence[str] = EXTENSIONS) -> FoundFiles
     links: list[str] = []  # to folders, entered after all that need no link
     linked_files: list[str] = []
     queue = [root]
-    while queue or links:
+    while (queue or links) and len(found.images) < at_most:
         folder = queue.pop() if queue else links.pop(0)
         key = _key(folder)
         if key in visited and folder != root:

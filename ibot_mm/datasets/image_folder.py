@@ -75,6 +75,27 @@ class ImageFolder(CustomDataset):
         Returns:
             A dict per image, with ``img_path`` and, if labels are read, ``gt_label``.
         """
+        self._check_paths()
+        return super().load_data_list()
+
+    def has_images(self, number: int) -> bool:
+        """Whether there are so many, without reading more of a folder than that takes.
+
+        Args:
+            number: At least 1.
+
+        Raises:
+            ValueError, FileNotFoundError: There is none, as when the data set is used.
+        """
+        self._check_paths()
+        if self.ann_file:
+            return len(list_from_file(self.ann_file)) >= number
+        if not _is_local(self.img_prefix):
+            return len(self._find_files().images) >= number
+        found = find_images(self.img_prefix or '.', self.extensions, number)
+        return len(found.images) >= number if found.images else len(self._find_samples()) > 0
+
+    def _check_paths(self) -> None:
         if _is_local(self.img_prefix) and self.img_prefix and not isdir(self.img_prefix):
             raise FileNotFoundError(
                 f'ImageFolder: there is no folder {self.img_prefix} (data_root={self.data_root!r}).'
@@ -82,7 +103,6 @@ class ImageFolder(CustomDataset):
             )
         if self.ann_file:
             self._check_annotations()
-        return super().load_data_list()
 
     def _find_samples(self) -> list:
         """Paths below ``img_prefix``, each with its label where labels are read, sorted."""
