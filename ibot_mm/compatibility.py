@@ -189,6 +189,20 @@ def load_config(path: str | Path) -> 'Config':
     return cfg
 
 
+def leave_out_hooks(cfg: 'Config') -> None:
+    """Let ``default_hooks=dict(name=None)`` switch off any hook.
+
+    mmengine takes it for the hooks that it would add itself, and asserts at all others.
+
+    Args:
+        cfg: The config, which loses those others.
+    """
+    own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None and name not in own]:
+        del hooks[name]
+
+
 def check_downstream(cfg: 'Config') -> None:
     """Check that the mm packages and operators that a config needs are there.
 

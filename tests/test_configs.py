@@ -89,6 +89,15 @@ def test_crops_and_masks_fit_the_patches(path):
     assert crops.global_crop_size % patch == crops.local_crop_size % patch == 0
 
 
+@pytest.mark.parametrize('path', PRETRAIN, ids=lambda path: path.stem)
+def test_training_and_knn_read_images_alike(path):
+    cfg = Config.fromfile(path)
+    splits = [loader.dataset[split] for loader in (cfg.val_dataloader, cfg.test_dataloader)
+              for split in ('bank', 'query')]  # fmt: skip
+    steps = [dataset.pipeline.load for dataset in (cfg.train_dataloader.dataset, *splits)]
+    assert all(step == dict(type='ibot_mm.LoadImage') for step in steps)
+
+
 @pytest.mark.parametrize('name', CONTINUE)
 def test_continuing_is_gentler_than_its_recipe(name):
     """Less and shorter of all that moves the weights, and the hooks that watch over them."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from ibot_mm.compatibility import load_config
+from ibot_mm.compatibility import leave_out_hooks, load_config
+from ibot_mm.config_check import stop_at_faults
 from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
 
 
@@ -49,6 +50,7 @@ def build_config(args: argparse.Namespace) -> Config:
     cfg = load_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    leave_out_hooks(cfg)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if args.resume:
@@ -78,6 +80,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = build_config(args)
+    stop_at_faults(cfg, args.cfg_options)
     prepare_cpu_processes(cfg)
     Runner.from_cfg(cfg).train()
     finish_processes()

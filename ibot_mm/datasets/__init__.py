@@ -2,6 +2,7 @@
 """Data sets, samplers and transforms."""
 
 from .collate import stack_samples
+from .find_images import find_images
 from .image_folder import ImageFolder
 from .knn_splits import KNNSplits
 from .samplers import SeededBatchSampler
@@ -22,5 +23,6 @@ __all__ = [
     'MultiCrop',
     'PackMultiCrop',
     'SeededBatchSampler',
+    'find_images',
     'stack_samples',
 ]

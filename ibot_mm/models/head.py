@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ibot_mm.functional.losses import cls_loss, patch_loss, teacher_targets
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import MODELS
 
 
@@ -28,6 +29,9 @@ class IBOTHead(BaseModule):
         cls_weight (float): Weight of the [CLS] loss, lambda 1. Defaults to 1.
         patch_weight (float): Weight of the patch loss, lambda 2. Defaults to 1.
         init_cfg (dict | list, optional): Initialization. Defaults to None.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     def __init__(
@@ -44,6 +48,23 @@ class IBOTHead(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        check_ranges(
+            type(self).__name__,
+            {
+                'int [1, inf)': dict(
+                    num_prototypes=num_prototypes, num_patch_prototypes=num_patch_prototypes
+                ),
+                '(0, inf)': dict(
+                    student_temperature=student_temperature,
+                    teacher_temperature=teacher_temperature,
+                    teacher_patch_temperature=teacher_patch_temperature,
+                ),
+                '[0, 1]': dict(
+                    center_momentum=center_momentum, patch_center_momentum=patch_center_momentum
+                ),
+                '[0, inf)': dict(cls_weight=cls_weight, patch_weight=patch_weight),
+            },
+        )
         self.num_prototypes = num_prototypes
         self.num_patch_prototypes = num_patch_prototypes or num_prototypes
         self.student_temperature = student_temperature

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import MODELS
 
 
@@ -67,6 +68,13 @@ class IBOTNeck(BaseModule):
         self.num_prototypes = num_prototypes
         self.num_patch_prototypes = num_patch_prototypes or num_prototypes
         self.shared_head = shared_head
+        counts = dict(
+            in_channels=in_channels,
+            num_prototypes=num_prototypes,
+            num_patch_prototypes=num_patch_prototypes,
+            hidden_channels=hidden_channels,
+        )
+        check_ranges(type(self).__name__, {'int [1, inf)': counts})
         self._check(num_layers, bottleneck_channels)
 
         # Without a bottleneck the last of the `num_layers` is the prototypes themselves.

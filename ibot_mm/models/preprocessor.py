@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ibot_mm.functional.augmentation import apply_augmentation
 from ibot_mm.functional.color_uint8 import normalize
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.functional.token_selection import masked_patches
 from ibot_mm.registry import MODELS
 
@@ -23,9 +24,13 @@ class MultiCropPreprocessor(ClsDataPreprocessor):
 
     Args:
         **kwargs: As :class:`mmpretrain.models.ClsDataPreprocessor`.
+
+    Raises:
+        ValueError: If a deviation is not positive.
     """
 
     def __init__(self, **kwargs: Any) -> None:
+        check_ranges(type(self).__name__, {'(0, inf)': dict(std=kwargs.get('std'))})
         super().__init__(**kwargs)
         self._non_blocking = True  # crops in pinned memory move while the GPU works
 

@@ -1,6 +1,9 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+import logging
+
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmpretrain.datasets import build_dataset
 from PIL import Image
@@ -113,3 +116,48 @@ def test_listed_image_that_is_not_there(folder):
     assert dataset[0]['img'].shape == (8, 8, 3)
     with pytest.raises(RuntimeError, match=r'cannot read image .*n01/gone\.JPEG.*FileNotFound'):
         dataset[1]
+
+
+@pytest.fixture
+def log(caplog):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO):
+        yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_one_line_says_what_was_found(folder, log):
+    (folder / 'train/n01/.thumbnails').mkdir()
+    (folder / 'train/n01/.thumbnails/a.JPEG').write_bytes(b'')
+    (folder / 'train/loose.png').write_bytes(b'')
+    ImageFolder(str(folder), 'train', with_label=True)
+    counts = '3 images, 2 other files passed over (1 .txt, 1 in no class folder), 1 hidden folder'
+    assert counts in log.text
+
+
+def test_hidden_folder_is_not_a_class(folder):
+    (folder / 'train/.ipynb_checkpoints').mkdir()
+    dataset = ImageFolder(str(folder), 'train', with_label=True)
+    assert dataset.metainfo['classes'] == ('n01', 'n02')
+
+
+def test_empty_class_folder_is_named(folder, log):
+    (folder / 'train/n03').mkdir()
+    dataset = ImageFolder(str(folder), 'train', with_label=True)
+    assert list(dataset.get_gt_labels()) == [0, 0, 1]
+    assert 'no image in the class folders n03' in log.text
+
+
+def test_number_of_classes(folder):
+    text = message(
+        ValueError, str(folder), 'train', with_label=True, metainfo=dict(classes=('a', 'b', 'c'))
+    )
+    assert 'has 2 class folders, metainfo 3 classes' in text
+
+
+def test_empty_image_of_a_validation_is_named(folder):
+    (folder / 'train/n02/deep/d.png').write_bytes(b'')
+    dataset = ImageFolder(str(folder), 'train', with_label=True, pipeline=[LoadImage()])
+    with pytest.raises(RuntimeError, match=r'n02/deep/d\.png .*the file is empty'):
+        dataset[3]

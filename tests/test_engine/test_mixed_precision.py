@@ -81,3 +81,16 @@ def test_by_name():
 def test_unknown_type():
     with pytest.raises(ValueError, match="Unknown dtype 'bf16'.*'bfloat16'"):
         build(dtype='bf16')
+
+
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16', None])
+def test_mps_trains_in_float32(wrapper, dtype, lines, monkeypatch):
+    """As it looks on an Apple machine, where mmengine's wrapper asserts."""
+    monkeypatch.setattr(mixed_precision, 'get_device', lambda: 'mps')
+    model, optim_wrapper = build(wrapper, dtype=dtype)
+    with optim_wrapper.optim_context(model):
+        output = model(torch.ones(1, 4))
+    assert output.dtype == torch.float32
+    optim_wrapper.update_params(output.sum())
+    assert lines == ['Mixed precision needs a GPU: training in float32 on MPS.']

@@ -42,7 +42,7 @@ train_dataloader = dict(
 
 # k-NN: the training images vote for the class of the validation images.
 knn_pipeline = dict(
-    load=dict(type='mmpretrain.LoadImageFromFile'),
+    load=dict(type='ibot_mm.LoadImage'),  # as in training: EXIF orientation is ignored
     resize=dict(
         type='mmpretrain.ResizeEdge',
         scale=256,

@@ -3,16 +3,22 @@ import logging
 from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
+from mmengine import fileio
 from mmengine.logging import print_log
 
 from ibot_mm.registry import TRANSFORMS
 
+from .decode_image import PixelRange, UnsupportedImageError, decode_image
+
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` with clear errors, or a way on, for files that cannot be read.
+    """mmcv's ``LoadImageFromFile``, which says what it cannot read.
 
-    Like the published loader it ignores the EXIF orientation.
+    Files that are missing or broken are errors, or skipped. Sound images that would lose something
+    are always errors, which name the option that says what shall become of it: more than 8 bits or
+    floats (``in_range``, ``in_percentiles``), a fourth channel (``extra_channels``). Like the
+    published loader it ignores the EXIF orientation; ``color_type='color'`` turns by it.
 
     Required keys: ``img_path``. Added keys: ``img`` (uint8, HWC, BGR), ``img_shape``,
     ``ori_shape``.
@@ -23,19 +29,31 @@ class LoadImage(LoadImageFromFile):
             upon which the data set takes another image; :class:`ImageFolder` keeps account of it
             for :class:`SkippedImagesHook`. Defaults to ``'raise'``.
         color_type: As in mmcv. Defaults to ``'color_ignore_orientation'``.
+        in_range: Of images of more than 8 bits, the values (low, high) that become 0 and 255;
+            others are clipped. Defaults to None: such images are errors.
+        in_percentiles: The same in percent of each image's own values. Defaults to None.
+        extra_channels: ``'raise'`` at channels after the third, unless they are opaque alpha,
+            or ``'drop'`` them. Defaults to ``'raise'``.
         **kwargs: As in mmcv's ``LoadImageFromFile``.
 
     Raises:
-        ValueError: ``on_error`` is neither of the two.
+        ValueError: ``on_error`` or ``extra_channels`` is neither of its two, a pair is not
+            (low, high), or mmcv's ``ignore_empty`` is asked for, which skips without a word.
     """
 
     def __init__(
         self,
         on_error: str = 'raise',
         color_type: str = 'color_ignore_orientation',
+        in_range: tuple[float, float] | None = None,
+        in_percentiles: tuple[float, float] | None = None,
+        extra_channels: str = 'raise',
         **kwargs: Any,
     ) -> None:
         super().__init__(color_type=color_type, **kwargs)
+        if self.ignore_empty:
+            raise ValueError("LoadImage: instead of ignore_empty=True set on_error='skip'")
+        self.pixel_range = PixelRange(in_range, in_percentiles, extra_channels)
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"LoadImage: on_error must be 'raise' or 'skip', got {on_error!r}")
         self.on_error = on_error
@@ -50,10 +68,15 @@ class LoadImage(LoadImageFromFile):
             The results with the image, or None where a file was skipped.
 
         Raises:
+            UnsupportedImageError: The image would lose something as it is set.
             RuntimeError: The file is missing or cannot be decoded, and ``on_error='raise'``.
         """
         try:
-            return super().transform(results)
+            return self._load(results)
+        except UnsupportedImageError as error:
+            raise UnsupportedImageError(
+                f'cannot read image {results["img_path"]}: {error}'
+            ) from None
         except Exception as error:  # backends and decoders raise what they like
             reason = f'{type(error).__name__}: {error}'
             problem = f'cannot read image {results["img_path"]} ({reason})'
@@ -66,3 +89,10 @@ class LoadImage(LoadImageFromFile):
         results['read_error'] = reason
         print_log(f'LoadImage: skipped, {problem}', logger='current', level=logging.WARNING)
         return None
+
+    def _load(self, results: dict) -> dict:
+        content = fileio.get(results['img_path'], backend_args=self.backend_args)
+        image = decode_image(content, self.pixel_range, self.color_type, self.imdecode_backend)
+        results['img'] = image.astype('float32') if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results

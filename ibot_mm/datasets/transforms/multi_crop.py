@@ -122,6 +122,7 @@ class MultiCrop(BaseTransform):
         _check(inside, 'ratio', ratio, '(low, high) with 0 < low <= high')
         _check(0 <= flip_prob <= 1, 'flip_prob', flip_prob, '0 to 1')
         self.num_global_crops, self.num_local_crops = num_global_crops, num_local_crops
+        self.global_crop_size, self.local_crop_size = global_crop_size, local_crop_size
         self.ratio, self.flip_prob = ratio, flip_prob
         self._plan = [(global_crop_size, global_crop_scale)] * num_global_crops
         self._plan += [(local_crop_size, local_crop_scale)] * num_local_crops

@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import HOOKS
 
 
@@ -20,12 +21,14 @@ class FiniteLossHook(Hook):
         interval (int): Iterations between checks; 1 stops at once. Defaults to 50.
 
     Raises:
+        ValueError: If the interval is below 1.
         FloatingPointError: With the number of the first such iteration, its losses and the way on.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(self, interval: int = 50) -> None:
+        check_ranges(type(self).__name__, {'int [1, inf)': dict(interval=interval)})
         self.interval = interval
         self._unread: list[tuple[str, dict[str, Tensor]]] = []
 

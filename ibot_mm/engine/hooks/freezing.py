@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from ibot_mm.engine.clock import read_clock
 from ibot_mm.engine.hooks.unwrap import unwrap_model
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import HOOKS
 
 
@@ -22,6 +23,7 @@ class _FreezeHook(Hook):
     method: str  # of the model, that drops the gradients
 
     def __init__(self, epochs: float = 1) -> None:
+        check_ranges(type(self).__name__, {'[0, inf)': dict(epochs=epochs)})
         self.epochs = epochs
 
     def before_train(self, runner: Runner) -> None:

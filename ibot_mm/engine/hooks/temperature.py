@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from ibot_mm.engine.clock import Clock, read_clock
 from ibot_mm.engine.hooks.unwrap import unwrap_model
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.functional.schedules import linear
 from ibot_mm.registry import HOOKS
 
@@ -29,7 +30,8 @@ class TeacherTemperatureHook(Hook):
         patch_start_epoch (float): Give it the ``start_epoch`` of ``MaskGenerator``. Defaults to 0.
 
     Raises:
-        ValueError: Before training, if it is shorter than the warm-ups.
+        ValueError: If a temperature is not positive or a number of epochs negative; before
+            training, if it is shorter than the warm-ups.
     """
 
     priority = 'NORMAL'
@@ -41,6 +43,13 @@ class TeacherTemperatureHook(Hook):
         warmup_epochs: float = 30,
         patch_start_epoch: float = 0,
     ) -> None:
+        check_ranges(
+            type(self).__name__,
+            {
+                '(0, inf)': dict(temperature=temperature, patch_temperature=patch_temperature),
+                '[0, inf)': dict(warmup_epochs=warmup_epochs, patch_start_epoch=patch_start_epoch),
+            },
+        )
         self.temperature = temperature
         self.patch_temperature = patch_temperature
         self.warmup_epochs = warmup_epochs

@@ -8,6 +8,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import HOOKS
 
 try:
@@ -33,6 +34,7 @@ class TrainingLogHook(Hook):
     """
 
     def __init__(self, window: int = 50) -> None:
+        check_ranges(type(self).__name__, {'int [1, inf)': dict(window=window)})
         self.window = window
         self._iterations = 0
         self._warned = False

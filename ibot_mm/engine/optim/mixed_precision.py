@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Mixed precision that also runs on the CPU."""
+"""Mixed precision that also runs on the CPU and on Apple's MPS."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +19,9 @@ from ibot_mm.registry import OPTIM_WRAPPERS
 class AmpOptimWrapper(MMEngineAmpOptimWrapper):
     """mmengine's ``AmpOptimWrapper`` that also runs where there is no GPU.
 
-    The base class refuses the CPU. Here bf16 is used as asked and fp16 becomes float32, with a
-    line in the log, so that a recipe can be tried anywhere.
+    The base class refuses the CPU and Apple's MPS. Here the CPU uses bf16 as asked, and fp16 on
+    both and bf16 on MPS become float32, with a line in the log, so that a recipe can be tried
+    anywhere.
 
     Args:
         loss_scale (str | float | dict): As in the base class. Defaults to 'dynamic'.
@@ -43,21 +44,24 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
             raise ValueError(
                 f"Unknown dtype '{dtype}' of AmpOptimWrapper: write 'float16' or 'bfloat16'."
             )
-        self._on_cpu = get_device() == 'cpu'
-        if not self._on_cpu:
+        device = get_device()
+        self._has_scaler = device not in ('cpu', 'mps')
+        if self._has_scaler:
             super().__init__(*args, loss_scale=loss_scale, dtype=dtype, **kwargs)
             return
         OptimWrapper.__init__(self, *args, **kwargs)
         self._scale_update_param = None
         self.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)  # bf16 needs no scaling
         self.cast_dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-        if self.cast_dtype in (None, torch.float16):
-            print_log('fp16 needs a GPU: training in float32 on the CPU.', 'current')
+        self._in_float32 = device == 'mps' or self.cast_dtype in (None, torch.float16)
+        if self._in_float32:
+            what, where = ('fp16', 'the CPU') if device == 'cpu' else ('Mixed precision', 'MPS')
+            print_log(f'{what} needs a GPU: training in float32 on {where}.', 'current')
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast, except for what stands in for fp16 on the CPU."""
-        if self._on_cpu and self.cast_dtype != torch.bfloat16:
+        """Autocast, except where float32 stands in for it."""
+        if not self._has_scaler and self._in_float32:
             with OptimWrapper.optim_context(self, model):
                 yield
         else:

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.optim.scheduler import _ParamScheduler
 from mmengine.optim.scheduler.param_scheduler import INF, OptimizerType
 
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.functional.schedules import warmup_cosine
 from ibot_mm.registry import PARAM_SCHEDULERS
 
@@ -32,8 +33,8 @@ class WarmupCosine(_ParamScheduler):
         **kwargs: As mmengine's ``_ParamScheduler``.
 
     Raises:
-        ValueError: If not exactly one of ``final`` and ``final_ratio`` is given, or the training
-            is not longer than the warm-up.
+        ValueError: If not exactly one of ``final`` and ``final_ratio`` is given, one is negative,
+            or the training is not longer than the warm-up.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class WarmupCosine(_ParamScheduler):
     ) -> None:
         if (final is None) == (final_ratio is None):
             raise ValueError('WarmupCosine needs either `final` or `final_ratio`.')
+        finals = dict(final=final, final_ratio=final_ratio)
+        check_ranges(type(self).__name__, {'[0, inf)': finals})
         if not 0 <= warmup < end - begin:
             unit = 'epochs' if by_epoch else 'iterations'
             raise ValueError(

@@ -12,6 +12,7 @@ from mmpretrain.models import SwinTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import MODELS
 
 from .patch_embedding import embed_patches
@@ -52,7 +53,8 @@ class MaskedSwinTransformer(SwinTransformer):
 
     Raises:
         ValueError: If ``arch`` is unknown or incomplete, or ``img_size`` leaves nothing for the
-            last stage.
+            last stage,
+            or a size or rate is out of range.
     """
 
     init_cfg: Any
@@ -69,6 +71,15 @@ class MaskedSwinTransformer(SwinTransformer):
         **kwargs: Any,
     ) -> None:
         self._check_arch(arch)
+        check_ranges(
+            type(self).__name__,
+            {
+                'int [1, inf)': dict(
+                    img_size=img_size, patch_size=patch_size, window_size=window_size
+                ),
+                '[0, 1)': dict(drop_path_rate=drop_path_rate, drop_rate=kwargs.get('drop_rate')),
+            },
+        )
         depths = (self.arch_zoo[arch.lower()] if isinstance(arch, str) else arch)['depths']
         resolution = min(size // patch_size for size in to_2tuple(img_size))
         if resolution >> (len(depths) - 1) < 1:

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import MODELS
 
 from .create_timm import create_timm_vit
@@ -91,6 +92,8 @@ class TimmVisionTransformer(BaseModule):
         super().__init__(init_cfg)
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type must be one of {OUT_TYPES}, got {out_type!r}.')
+        rates = {name: kwargs.get(name) for name in ('drop_path_rate', 'proj_drop_rate')}
+        check_ranges(type(self).__name__, {'[0, 1)': rates})
         self.timm_model = create_timm_vit(model_name, **kwargs)
         self.timm_model.is_init = True  # else mmengine calls its init_weights, over what was loaded
         self.timm_model.set_grad_checkpointing(checkpoint_activations)

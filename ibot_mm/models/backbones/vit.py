@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ibot_mm.functional.position_embedding import resize_position_embedding
+from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.functional.rotary_embedding import rotary_angles
 from ibot_mm.functional.token_selection import token_rows
 from ibot_mm.registry import MODELS
@@ -68,8 +69,8 @@ class MaskedVisionTransformer(VisionTransformer):
         **kwargs: Everything else that :class:`mmpretrain.models.VisionTransformer` takes.
 
     Raises:
-        ValueError: If ``arch`` is unknown or incomplete, or ``out_indices`` or ``frozen_stages``
-            do not fit the number of layers.
+        ValueError: If ``arch`` is unknown or incomplete, ``out_indices`` or ``frozen_stages``
+            do not fit the number of layers, or a size, number or rate is out of range.
     """
 
     init_cfg: dict | list | None
@@ -95,6 +96,16 @@ class MaskedVisionTransformer(VisionTransformer):
         **kwargs: Any,
     ) -> None:
         num_layers = self._check_arch(arch)['num_layers']
+        sizes = {name: kwargs.get(name) for name in ('img_size', 'patch_size', 'in_channels')}
+        rates = {name: kwargs.get(name) for name in ('drop_rate', 'drop_path_rate')}
+        check_ranges(
+            type(self).__name__,
+            {
+                'int [1, inf)': sizes,
+                '[0, 1)': rates,
+                'int [0, inf)': dict(num_registers=num_registers),
+            },
+        )
         super().__init__(
             arch=arch,
             out_type=out_type,

@@ -1,0 +1,80 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from ibot_mm.datasets import ImageFolder
+from ibot_mm.datasets.check_images import check_folder
+from ibot_mm.datasets.transforms.decode_image import PixelRange
+
+TOP = Path(__file__).parents[2]
+EXPECTED = {
+    'a/deep.png': ['unsupported', 'deep'],
+    'a/empty.jpg': ['broken'],
+    'a/good.png': [],
+    'a/gray.png': ['gray'],
+    'b/again.png': ['duplicate'],
+    'b/cmyk.jpg': ['CMYK'],
+    'b/text.jpg': ['broken'],
+    'b/tiny.png': ['tiny'],
+    'b/turned.jpg': ['turned'],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / 'images'
+    (root / 'a').mkdir(parents=True)
+    (root / 'b').mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    good = Image.fromarray(pixels)
+    good.save(root / 'a/good.png')
+    good.save(root / 'b/again.png')
+    good.convert('L').save(root / 'a/gray.png')
+    good.convert('CMYK').save(root / 'b/cmyk.jpg')
+    good.resize((40, 8)).save(root / 'b/tiny.png')
+    exif = good.getexif()
+    exif[0x0112] = 6
+    good.save(root / 'b/turned.jpg', exif=exif)
+    cv2.imwrite(str(root / 'a/deep.png'), pixels.astype(np.uint16) * 4)
+    (root / 'a/empty.jpg').write_bytes(b'')
+    (root / 'b/text.jpg').write_text('not an image')
+    (root / 'notes.txt').write_text('')
+    return root
+
+
+@pytest.mark.parametrize('num_workers', [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_report(folder, num_workers):
+    report = check_folder(str(folder), num_workers=num_workers)
+    assert {image.path: image.kinds for image in report.images} == EXPECTED
+    assert report.counts['broken'] == 2 and report.found.passed_over == {'.txt': 1}
+    assert report.clean == ['a/good.png', 'a/gray.png', 'b/cmyk.jpg', 'b/turned.jpg']
+    reasons = {image.path: image.reason for image in report.images}
+    assert 'in_range' in reasons['a/deep.png'] and reasons['a/empty.jpg'] == 'the file is empty'
+    assert reasons['b/again.png'] == 'the same file as a/good.png'
+
+
+def test_read_as_the_training_will(folder):
+    report = check_folder(str(folder), min_size=1, num_workers=1, pixel_range=PixelRange((0, 1023)))
+    assert {'a/deep.png', 'b/tiny.png'} <= set(report.clean)
+
+
+@pytest.mark.slow
+def test_tool_writes_a_list_to_train_on(folder, tmp_path):
+    ann_file, out = tmp_path / 'clean.txt', tmp_path / 'report.json'
+    result = subprocess.run(
+        [sys.executable, 'tools/dataset_converters/check_images.py', folder, '--workers', '1',
+         '--ann-file', ann_file, '--out', out, '--with-label'],
+        cwd=TOP, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert 'clean: 4 of 9' in result.stdout and 'a/empty.jpg: the file is empty' in result.stdout
+    dataset = ImageFolder(str(folder), ann_file=str(ann_file), with_label=True)
+    assert list(dataset.get_gt_labels()) == [0, 0, 1, 1]
+    assert json.loads(out.read_text())['counts']['broken'] == 2
