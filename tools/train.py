@@ -2,14 +2,23 @@
 """Train by a config: pre-training, detection or segmentation."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ibot_mm.compatibility import load_config
-from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
+from ibot_mm.engine.checkpointing import DiskFullError, force_safe_loading
+from ibot_mm.engine.checkpointing.stopping import NO_ROOM, TrainingStopped
+from ibot_mm.engine.distributed import (
+    finish_processes,
+    is_restarted,
+    naming_stalled_processes,
+    prepare_cpu_processes,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,7 +30,13 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint; without a name, from the last one in the work dir',
+        help='go on from this checkpoint; without a name, from the newest valid one in the work '
+        'dir, or start where it has none',
+    )
+    parser.add_argument(
+        '--start-again',
+        action='store_true',
+        help='start in a work dir that has checkpoints; they are moved to a folder in it',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(
@@ -51,9 +66,13 @@ def build_config(args: argparse.Namespace) -> Config:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    if is_restarted():  # the first start may have been from a file, or again in a used folder
+        args.resume, args.start_again = 'auto', False
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.start_again:
+        cfg.merge_from_dict({'default_hooks.checkpoint.start_again': True})
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SystemExit(
@@ -76,10 +95,19 @@ def build_config(args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    force_safe_loading()
     cfg = build_config(args)
     prepare_cpu_processes(cfg)
-    Runner.from_cfg(cfg).train()
-    finish_processes()
+    status = 0
+    try:
+        with naming_stalled_processes():
+            Runner.from_cfg(cfg).train()
+    except TrainingStopped as stop:
+        status = stop.code
+    except DiskFullError as error:
+        print_log(str(error), 'current', logging.ERROR)
+        status = NO_ROOM
+    finish_processes(status)
 
 
 if __name__ == '__main__':
