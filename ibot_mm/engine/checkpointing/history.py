@@ -8,7 +8,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 
 # What the run that goes on sets by itself.
 _OWN = {'cfg', 'seed', 'experiment_name', 'epoch', 'iter', 'max_epochs', 'max_iters', 'last_ckpt',
-        'loop_stage', 'keep_ckpt_ids', 'mmengine_version', 'dataset_meta'}  # fmt: skip
+        'loop_stage', 'keep_ckpt_ids', 'mmengine_version', 'dataset_meta', 'eta'}  # fmt: skip
 
 
 def collect_history(hub: MessageHub) -> dict[str, Any]:
