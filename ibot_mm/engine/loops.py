@@ -39,8 +39,9 @@ class SkippingBatchSampler:
         self._num_skipped = num_batches
 
     def __iter__(self) -> Iterator[Any]:
+        # A generator, begun when it is first read: with workers, a loader makes two and reads one.
         num_skipped, self._num_skipped = self._num_skipped, 0
-        return islice(iter(self.batch_sampler), num_skipped, None)
+        yield from islice(iter(self.batch_sampler), num_skipped, None)
 
     def __len__(self) -> int:
         return len(self.batch_sampler)

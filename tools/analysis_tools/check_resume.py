@@ -4,7 +4,8 @@
 A few short epochs are trained without a stop, and again with a stop by a signal at a random place
 and a resume. Both final states must be the same, bit for bit: weights, moments, teacher, centers,
 schedules, and the history of every logged value but times. The last line is `identical`, exit
-status 0, or the first difference, exit status 1. Several processes: torchrun ... --launcher pytorch.
+status 0, or the first difference, exit status 1. For several processes start it by torchrun, with
+--launcher pytorch.
 """
 
 import argparse
