@@ -72,7 +72,13 @@ def build_config(args: argparse.Namespace) -> Config:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.start_again:
-        cfg.merge_from_dict({'default_hooks.checkpoint.start_again': True})
+        hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
+        if hook.get('type') != 'ibot_mm.CheckpointHook':
+            raise SystemExit(
+                "--start-again needs default_hooks.checkpoint.type='ibot_mm.CheckpointHook'; "
+                "mmengine's hook starts in any folder."
+            )
+        hook.start_again = True
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SystemExit(

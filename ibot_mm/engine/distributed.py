@@ -116,7 +116,7 @@ def _find_missing() -> list[int]:
     store = dist.distributed_c10d._get_default_store()
     rank, world_size = dist.get_rank(), dist.get_world_size()
     try:
-        store.set(f'ibot_mm/gave_up/{rank}', b'1')
+        store.set(f'ibot_mm/gave_up/{rank}', '1')
         time.sleep(ARRIVAL)
         return [
             other

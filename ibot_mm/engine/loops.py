@@ -53,11 +53,17 @@ class SkippingBatchSampler:
 
 
 def _make_skippable(loader: DataLoader) -> Any:
-    """Batch sampler of a loader, with ``skip``; one that has it stays as it is."""
-    if not hasattr(loader.batch_sampler, 'skip'):
+    """Batch sampler of a loader, with ``skip``; one that has it stays as it is.
+
+    A loader of whole batches (``batch_size=None``) has a sampler only, which takes its place.
+    """
+    name = 'sampler' if loader.batch_sampler is None else 'batch_sampler'
+    if isinstance(getattr(loader, name), InfiniteSampler) or not hasattr(
+        getattr(loader, name), 'skip'
+    ):
         # DataLoader refuses to set the attribute; its length, order and workers do not change.
-        vars(loader)['batch_sampler'] = SkippingBatchSampler(loader.batch_sampler)
-    return loader.batch_sampler
+        vars(loader)[name] = SkippingBatchSampler(getattr(loader, name))
+    return getattr(loader, name)
 
 
 @contextmanager
@@ -169,7 +175,7 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
         if self.images_seen is not None:
             batch = self.dataloader.batch_size or self._batches.batch_size
             done = round(self.images_seen / (batch * self.runner.world_size))
-        sampler = self._batches.sampler
+        sampler = getattr(self._batches, 'sampler', self._batches)
         if not isinstance(sampler, InfiniteSampler):
             passes, done = divmod(done, len(self.dataloader))
             self.dataloader_iterator._epoch = passes

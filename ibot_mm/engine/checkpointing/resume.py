@@ -92,7 +92,8 @@ def _restore_seed(runner: Runner, meta: dict[str, Any]) -> None:
     if runner._randomness_cfg.get('seed') is not None or meta.get('seed') is None:
         return
     runner.set_randomness(**{**runner._randomness_cfg, 'seed': meta['seed']})
-    sampler = runner.train_dataloader.batch_sampler.sampler
+    loader = runner.train_dataloader
+    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
     if hasattr(sampler, 'seed'):
         sampler.seed = meta['seed']
     if hasattr(sampler, '_indices_of_rank'):  # of an InfiniteSampler, begun with the seed before

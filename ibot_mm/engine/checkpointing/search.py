@@ -44,7 +44,7 @@ def find_newest(folder: str | Path) -> tuple[Path | None, list[tuple[Path, str]]
     Args:
         folder: May be missing.
     """
-    passed = []
+    passed: list[tuple[Path, str]] = []
     for path in list_checkpoints(folder):
         fault = find_fault(path)
         if fault is None:

@@ -208,8 +208,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         if is_main_process():
             for path in folder.glob(f'*{UNFINISHED}'):
                 path.unlink()
-        if getattr(self, 'best_ckpt_path', None):  # the folder may have moved
-            self.best_ckpt_path = str(folder / Path(self.best_ckpt_path).name)
+        best = getattr(self, 'best_ckpt_path', None)
+        if best:  # the folder may have moved
+            self.best_ckpt_path = str(folder / Path(best).name)
         for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[key] = path and str(folder / Path(path).name)
         self.agreement = Agreement()
