@@ -2,7 +2,7 @@
 """mmengine's training loops, which also go on from within an epoch."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -157,18 +157,31 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
         self.images_seen: int | None = None
 
     def run(self) -> nn.Module:
-        """Train on from the iteration that is set."""
-        if self._iter > 0:
-            if self.runner.val_loop is not None:
-                _validate_if_missed(
-                    self.runner,
-                    self._iter >= self.val_begin
-                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters),
-                )
+        """Train on from the iteration that is set; as mmengine's, but for what is passed over."""
+        return _run(self.runner, self._train)
+
+    def _train(self) -> nn.Module:
+        is_resumed = self._iter > 0
+        if is_resumed:
+            self._validate_if_due(_validate_if_missed)
+        with _keeping_history(self.runner.message_hub) if is_resumed else nullcontext():
+            self.runner.call_hook('before_train')
+            self.runner.call_hook('before_train_epoch')
+        if is_resumed:
             self._skip_batches()
-            self.fast_forward_on_resume = True
-            self.dataloader_iterator.skip_iter = lambda num_iters: None
-        return _run(self.runner, super().run)
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+            self._decide_current_val_interval()
+            self._validate_if_due(lambda runner, is_due: is_due and runner.val_loop.run())
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _validate_if_due(self, validate: Callable[[Runner, bool], object]) -> None:
+        if self.runner.val_loop is not None:
+            is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+            validate(self.runner, is_due and self._iter >= self.val_begin)
 
     def _skip_batches(self) -> None:
         done = self._iter
@@ -176,9 +189,12 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
             batch = self.dataloader.batch_size or self._batches.batch_size
             done = round(self.images_seen / (batch * self.runner.world_size))
         sampler = getattr(self._batches, 'sampler', self._batches)
+        passes = 0
         if not isinstance(sampler, InfiniteSampler):
             passes, done = divmod(done, len(self.dataloader))
-            self.dataloader_iterator._epoch = passes
             if hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(passes)
         self._batches.skip(done)
+        # Begun anew: upstream's has asked the loader for its first batches already.
+        self.dataloader_iterator = type(self.dataloader_iterator)(self.dataloader)
+        self.dataloader_iterator._epoch = passes

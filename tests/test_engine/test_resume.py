@@ -85,7 +85,10 @@ def test_resumed_anywhere_is_the_uninterrupted_run(short_config, stop, variant, 
 
 
 def test_any_signal_saves_and_the_log_history_goes_on(short_config, stop, tmp_path, train):
-    for number, name in ((signal.SIGTERM, 'epoch_1_iter_2.pth'), (signal.SIGINT, 'epoch_2.pth')):
+    for number, name in (
+        (signal.SIGTERM, 'epoch_1_iter_2.pth'),
+        (signal.SIGINT, 'epoch_1_iter_3.pth'),
+    ):
         before = signal.getsignal(number)
         content = stop(short_config, 5 if number == signal.SIGTERM else 6, number, resume=True)
         assert find_newest(short_config.work_dir)[0].name == name
@@ -134,7 +137,9 @@ def test_what_does_not_fit_is_refused_with_the_way_out(short_config, stop, train
     with pytest.raises(CheckpointFileError, match=r'of another model .*shape \(20.*load_from='):
         train(short_config)
     short_config.model.neck.num_prototypes = short_config.model.head.num_prototypes = 24
-    short_config.optim_wrapper.constructor = 'ibot_mm.LayerDecayConstructor'
+    short_config.optim_wrapper.update(
+        constructor='ibot_mm.LayerDecayConstructor', paramwise_cfg=dict(layer_decay_rate=0.8)
+    )
     with pytest.raises(CheckpointFileError, match='moments for groups of'):
         train(short_config)
 

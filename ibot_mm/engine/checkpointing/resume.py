@@ -1,7 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Going on from a checkpoint: it gives progress and state, the config gives the numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,16 @@ WEIGHTS_ONLY = (
 )
 
 
-def resume_training(runner: Runner, path: str | Path) -> None:
+def resume_training(runner: Runner, path: str | Path) -> Callable[[], None]:
     """Bring a runner to where a checkpoint was saved.
 
     Args:
         runner: Its loop, optimizer and schedulers are built, its training is not begun.
         path: See :func:`read_checkpoint`.
+
+    Returns:
+        To call after the ``before_train`` of all hooks, which may drop gradients: restores those
+        of a step under way.
 
     Raises:
         CheckpointFileError: If the file cannot be read, holds no training, or does not fit.
@@ -57,9 +62,9 @@ def resume_training(runner: Runner, path: str | Path) -> None:
     restore_history(runner.message_hub, content)
     _restore_optimizer(runner.optim_wrapper, content['optimizer'], path)
     advance_schedulers(runner, content.get('param_schedulers', []))
-    restore_gradients(runner, meta, content.get('gradients', []))
     runner.message_hub.update_info('last_ckpt', str(path))
     _report(runner, meta, path)
+    return partial(restore_gradients, runner, meta, content.get('gradients', []))
 
 
 def check_shapes(expected: Mapping[str, Any], given: Mapping[str, Any], path: str | Path) -> None:

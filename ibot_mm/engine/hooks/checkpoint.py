@@ -3,7 +3,7 @@
 
 import os.path
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.start_again = start_again
         self.signals = StopSignals()
         self._is_training = False
+        self._finish_resuming: Callable[[], None] | None = None
         self._saved_at: tuple[int, int] | None = None  # epochs and iterations of the last file
 
     # Starting
@@ -144,7 +145,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             start = run_on_main(partial(self._find_start, runner))
             if runner._resume:
                 if start is not None:
-                    resume_training(runner, start)
+                    self._finish_resuming = resume_training(runner, start)
                     runner._has_loaded = True
                 return
         if start is None:
@@ -213,6 +214,9 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.best_ckpt_path = str(folder / Path(best).name)
         for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[key] = path and str(folder / Path(path).name)
+        if self._finish_resuming is not None:
+            self._finish_resuming()
+            self._finish_resuming = None
         self.agreement = Agreement()
         self.signals.install()
         self._is_training = True
