@@ -18,6 +18,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from ibot_mm.compatibility import load_config
@@ -62,9 +63,11 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(cfg: Config, args: argparse.Namespace) -> None:
     """Short epochs, one checkpoint, as many epochs as the kills need, no validation."""
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    args.batches = min(args.batches, len(Runner.build_dataloader(cfg.train_dataloader)))
     cfg.train_dataloader.num_batch_per_epoch = args.batches
     cfg.train_cfg.max_epochs = max(
-        cfg.train_cfg.max_epochs, args.kills * args.interval // args.batches + 1
+        cfg.train_cfg.max_epochs, 2 * args.kills * args.interval // args.batches + 1
     )
     cfg.default_hooks.checkpoint = dict(
         type='ibot_mm.CheckpointHook', by_epoch=False, interval=args.interval, max_keep_ckpts=1

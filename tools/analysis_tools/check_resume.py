@@ -19,6 +19,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from ibot_mm.compatibility import load_config
@@ -63,6 +64,8 @@ def parse_args() -> argparse.Namespace:
 
 def shorten(cfg: Config, args: argparse.Namespace) -> None:
     """Fewer batches in an epoch. Schedules keep their lengths in epochs."""
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    args.batches = min(args.batches, len(Runner.build_dataloader(cfg.train_dataloader)))
     cfg.train_dataloader.num_batch_per_epoch = args.batches
     cfg.default_hooks.checkpoint = dict(type='ibot_mm.CheckpointHook', interval=-1)
     if not args.validate:
