@@ -24,6 +24,7 @@ from mmengine.runner import Runner
 from ibot_mm.compatibility import load_config
 from ibot_mm.engine.checkpointing import find_newest, force_safe_loading, read_checkpoint
 from ibot_mm.engine.checkpointing.compare import first_difference
+from ibot_mm.registry import HOOKS, MODELS
 
 PROCESSES = multiprocessing.get_context('fork')  # a new start without importing anew
 
@@ -64,6 +65,7 @@ def parse_args() -> argparse.Namespace:
 def prepare(cfg: Config, args: argparse.Namespace) -> None:
     """Short epochs, one checkpoint, as many epochs as the kills need, no validation."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    MODELS.import_from_location(), HOOKS.import_from_location()  # once, not in each process
     args.batches = min(args.batches, len(Runner.build_dataloader(cfg.train_dataloader)))
     cfg.train_dataloader.num_batch_per_epoch = args.batches
     cfg.train_cfg.max_epochs = max(
