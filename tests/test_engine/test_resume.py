@@ -211,7 +211,7 @@ def test_loops_of_iterations_go_on_too(short_config, stop, sampler, tmp_path):
 
 
 def test_by_minutes(short_config, train):
-    short_config.default_hooks.checkpoint.minutes = 1e-9
+    short_config.default_hooks.checkpoint.update(minutes=1e-9, max_keep_ckpts=-1)
     train(short_config)
     names = [path.name for path in list_checkpoints(short_config.work_dir)]
     assert len(names) == 12 and names[0] == 'epoch_3_iter_3.pth'
