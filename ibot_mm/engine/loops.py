@@ -151,6 +151,8 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
         **kwargs: As mmengine's.
     """
 
+    dataloader_iterator: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._batches = _make_skippable(self.dataloader)
