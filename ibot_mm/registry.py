@@ -10,6 +10,7 @@ from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
@@ -36,6 +37,7 @@ TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'ibot_mm.datasets')
 FUNCTIONS = _child('function', MMENGINE_FUNCTIONS, 'ibot_mm.datasets')
 
 HOOKS = _child('hook', MMENGINE_HOOKS, 'ibot_mm.engine')
+LOOPS = _child('loop', MMENGINE_LOOPS, 'ibot_mm.engine')
 OPTIM_WRAPPERS = _child('optim wrapper', MMENGINE_OPTIM_WRAPPERS, 'ibot_mm.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optim wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'ibot_mm.engine'

@@ -60,6 +60,7 @@ def tiny_config(image_folder: Path, tmp_path: Path) -> Config:
     cfg.param_scheduler[0].warmup = 1
     cfg.default_hooks.temperature.warmup_epochs = 2
     cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint.start_again = True  # a test trains several times
     cfg.work_dir = str(tmp_path / 'work_dir')
     cfg.launcher = 'none'
     return cfg

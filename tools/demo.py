@@ -53,12 +53,15 @@ def pretrain() -> Path:
         run('tools/dataset_converters/make_demo_data.py', '--out', DATA)
     cfg = Config.fromfile(CONFIG)
     last = WORK_DIR / f'epoch_{cfg.train_cfg.max_epochs}.pth'
-    if last.exists() and cfg.pretty_text == (WORK_DIR / 'demo_config.py').read_text():
+    kept = WORK_DIR / 'demo_config.py'
+    is_same = kept.exists() and cfg.pretty_text == kept.read_text()
+    if last.exists() and is_same:
         console.print(f'{last} is there from an earlier run; remove {WORK_DIR} to train again')
         return last
     WORK_DIR.mkdir(parents=True, exist_ok=True)
-    (WORK_DIR / 'demo_config.py').write_text(cfg.pretty_text)
-    run('tools/train.py', CONFIG, '--work-dir', WORK_DIR)
+    kept.write_text(cfg.pretty_text)
+    option = '--resume' if is_same else '--start-again'  # of an earlier run that was stopped
+    run('tools/train.py', CONFIG, '--work-dir', WORK_DIR, option)
     return last
 
 
@@ -128,7 +131,7 @@ def compare(config: str, checkpoint: Path) -> dict[str, dict[str, float]]:
             *('--checkpoint', checkpoint, '--work-dir', work_dir),
         )
     columns = [
-        f'{name}={(work_dir / name / "last_checkpoint").read_text().strip()}'
+        f'{name}={work_dir / name / (work_dir / name / "last_checkpoint").read_text().strip()}'
         for name in ('pretrained', 'scratch')
     ]
     picture = work_dir / 'predictions.png'

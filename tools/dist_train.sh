@@ -1,12 +1,35 @@
 #!/usr/bin/env bash
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 # Train with several processes on one machine, or on several by NNODES, NODE_RANK, MASTER_ADDR.
-# Usage: tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
+# Usage: [MAX_RESTARTS=3] tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
+# After a crash of any process all start again, from the last valid checkpoint.
+# SIGTERM and SIGUSR1 save; the exit status then is 75, and --resume goes on.
 set -euo pipefail
-[ $# -ge 2 ] || { sed -n '3,4s/^# //p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '3,6s/^# //p' "$0" >&2; exit 2; }
 config=$1 processes=$2
 shift 2
-exec "${PYTHON:-python}" -m torch.distributed.run \
+
+stopped=0
+stop() {  # the processes themselves: torchrun would kill them after 30 seconds
+    stopped=1
+    pkill -USR1 -P "$torchrun" || true
+    while pgrep -P "$torchrun" > /dev/null && [ $((waited += 1)) -lt 6000 ]; do
+        sleep 0.1
+        # Gone, or started again by torchrun: in both cases saved.
+        [ "$(pgrep -P "$torchrun" | head -1)" = "$first" ] || break
+    done
+    kill -TERM "$torchrun" 2> /dev/null || true
+}
+"${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$processes" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
-    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"
+    --max-restarts="${MAX_RESTARTS:-3}" \
+    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@" &
+torchrun=$! waited=0 first=
+trap 'first=$(pgrep -P "$torchrun" | head -1); stop' TERM USR1 INT
+status=0
+while kill -0 "$torchrun" 2> /dev/null; do
+    wait "$torchrun" && status=0 || status=$?
+done
+[ "$stopped" = 0 ] || exit 75
+exit "$status"

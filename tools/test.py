@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from ibot_mm.checkpoint import load_model
 from ibot_mm.compatibility import leave_out_hooks, load_config
+from ibot_mm.engine.checkpointing import force_safe_loading
 from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
 
 
@@ -40,6 +41,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    force_safe_loading()
     cfg = load_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)

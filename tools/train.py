@@ -2,15 +2,24 @@
 """Train by a config: pre-training, detection or segmentation."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ibot_mm.compatibility import leave_out_hooks, load_config
 from ibot_mm.config_check import stop_at_faults
-from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
+from ibot_mm.engine.checkpointing import DiskFullError, force_safe_loading
+from ibot_mm.engine.checkpointing.stopping import NO_ROOM, TrainingStopped
+from ibot_mm.engine.distributed import (
+    finish_processes,
+    is_restarted,
+    naming_stalled_processes,
+    prepare_cpu_processes,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,7 +31,13 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint; without a name, from the last one in the work dir',
+        help='go on from this checkpoint; without a name, from the newest valid one in the work '
+        'dir, or start where it has none',
+    )
+    parser.add_argument(
+        '--start-again',
+        action='store_true',
+        help='start in a work dir that has checkpoints; they are moved to a folder in it',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(
@@ -53,9 +68,19 @@ def build_config(args: argparse.Namespace) -> Config:
     leave_out_hooks(cfg)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    if is_restarted():  # the first start may have been from a file, or again in a used folder
+        args.resume, args.start_again = 'auto', False
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.start_again:
+        hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
+        if hook.get('type') != 'ibot_mm.CheckpointHook':
+            raise SystemExit(
+                "--start-again needs default_hooks.checkpoint.type='ibot_mm.CheckpointHook'; "
+                "mmengine's hook starts in any folder."
+            )
+        hook.start_again = True
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SystemExit(
@@ -79,11 +104,20 @@ def build_config(args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    force_safe_loading()
     cfg = build_config(args)
     stop_at_faults(cfg, args.cfg_options)
     prepare_cpu_processes(cfg)
-    Runner.from_cfg(cfg).train()
-    finish_processes()
+    status = 0
+    try:
+        with naming_stalled_processes():
+            Runner.from_cfg(cfg).train()
+    except TrainingStopped as stop:
+        status = stop.code
+    except DiskFullError as error:
+        print_log(str(error), 'current', logging.ERROR)
+        status = NO_ROOM
+    finish_processes(status)
 
 
 if __name__ == '__main__':

@@ -1,13 +1,22 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Several processes on a machine without GPU."""
+"""Several processes on a machine without GPU, and the ways in which they end together."""
 
 import logging
 import os
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.logging import print_log
+
+TIMEOUT = 1800  # seconds, as torch's for gloo
+ARRIVAL = 5.0  # seconds in which all processes that wait have given up
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
@@ -17,12 +26,24 @@ def prepare_cpu_processes(cfg: Config) -> None:
     wrapper. On CPU the gloo group is made here, ahead of the Runner, and the wrapper gets none.
 
     Args:
-        cfg: Config with ``launcher`` set; ``model_wrapper_cfg`` is filled in or changed.
+        cfg: Config with ``launcher`` set; ``model_wrapper_cfg`` is filled in or changed. Processes
+            wait for each other for ``env_cfg.dist_cfg.timeout`` seconds, by default 1800.
+
+    Raises:
+        ValueError: If the timeout is not a positive number.
     """
-    if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or torch.cuda.is_available():
         return
     if not dist.is_initialized():
-        dist.init_process_group('gloo')
+        if launcher == 'slurm':
+            _describe_slurm_processes()
+        timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', TIMEOUT)
+        if not (isinstance(timeout, int | float) and timeout > 0):
+            raise ValueError(
+                f'env_cfg.dist_cfg.timeout is {timeout!r}: give a positive number of seconds.'
+            )
+        dist.init_process_group('gloo', timeout=timedelta(seconds=timeout))
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -31,19 +52,104 @@ def prepare_cpu_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = wrapper | dict(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
 
 
-def finish_processes() -> None:
+def _describe_slurm_processes() -> None:
+    """Tell torch what Slurm told this process."""
+    nodes = os.environ['SLURM_STEP_NODELIST' if 'SLURM_STEP_NODELIST' in os.environ else
+                       'SLURM_NODELIST']  # fmt: skip
+    os.environ['RANK'] = os.environ['SLURM_PROCID']
+    os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
+    os.environ['LOCAL_RANK'] = os.environ['SLURM_LOCALID']
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in os.environ:
+        names = subprocess.run(
+            ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True
+        )
+        os.environ['MASTER_ADDR'] = names.stdout.split()[0]
+
+
+@contextmanager
+def naming_stalled_processes() -> Iterator[None]:
+    """Name the processes that did not come, where others gave up waiting for them.
+
+    What gloo raises after the timeout says who waited, not for whom. Processes that gave up write
+    their numbers into the group's store; who is missing after some seconds has stalled or ended.
+
+    Raises:
+        TimeoutError: In place of torch's RuntimeError, where processes are missing.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_lost_connection(error):
+            raise
+        missing = _find_missing()
+        if not missing:
+            raise
+        ranks = ', '.join(map(str, missing))
+        many = len(missing) > 1
+        message = (
+            f'Rank{"s" if many else ""} {ranks} of {dist.get_world_size()} did not come to where '
+            f'rank {dist.get_rank()} and the others waited: it has stalled or ended. Look at its '
+            'log. How long processes wait is env_cfg.dist_cfg.timeout, in seconds. --resume goes '
+            'on from the last checkpoint.'
+        )
+        print_log(message, 'current', logging.ERROR)
+        raise TimeoutError(message) from error
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    signs = (
+        'Timed out',
+        'timed out',
+        'Timeout',
+        'timeout',
+        'Connection closed',
+        'Connection reset',
+    )
+    return dist.is_initialized() and (
+        isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
+    )
+
+
+def _find_missing() -> list[int]:
+    """Processes that wait for nobody."""
+    store = dist.distributed_c10d._get_default_store()
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    try:
+        store.set(f'ibot_mm/gave_up/{rank}', '1')
+        time.sleep(ARRIVAL)
+        return [
+            other
+            for other in range(world_size)
+            if other != rank and not store.check([f'ibot_mm/gave_up/{other}'])
+        ]
+    except RuntimeError:  # the store was in a process that has ended
+        return [0] if rank else []
+
+
+def finish_processes(status: int = 0) -> None:
     """Leave the process group together, as the last thing that a process does.
 
     A process that exits early takes the others down. Processes without GPUs end here: threads of
     gloo that outlive the group now and then abort an interpreter that shuts down in the usual way.
+
+    Args:
+        status: Exit status. Defaults to 0.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return
-    without_gpu = dist.get_backend() == 'gloo'
-    dist.barrier()
-    dist.destroy_process_group()
-    if without_gpu:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    if dist.is_available() and dist.is_initialized():
+        without_gpu = dist.get_backend() == 'gloo'
+        dist.barrier()
+        dist.destroy_process_group()
+        if without_gpu:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    if status:
+        raise SystemExit(status)
+
+
+def is_restarted() -> bool:
+    """Whether torchrun or Slurm has started this run again, after a crash or a requeue."""
+    names = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+    return any(int(os.environ.get(name) or 0) > 0 for name in names)

@@ -11,6 +11,7 @@ from mmengine.fileio import dump
 from mmengine.runner import Runner
 
 from ibot_mm.compatibility import load_config
+from ibot_mm.engine.checkpointing import force_safe_loading
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,6 +26,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    force_safe_loading()
     cfg = load_config(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     cfg.setdefault('randomness', dict(seed=0))
@@ -41,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.model.backbone.init_cfg = init_cfg
         run.work_dir = str(work_dir / name)
         run.experiment_name = f'{Path(args.config).stem}-{name}'
+        checkpoint = run.get('default_hooks', {}).get('checkpoint') or {}
+        if checkpoint.get('type') == 'ibot_mm.CheckpointHook':
+            checkpoint.start_again = True
         runner = Runner.from_cfg(run)
         runner.train()
         metrics[name] = runner.test()

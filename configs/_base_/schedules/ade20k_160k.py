@@ -17,8 +17,10 @@ param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=160000),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
+train_cfg = dict(type='ibot_mm.IterBasedTrainLoop')
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2),
+    checkpoint=dict(type='ibot_mm.CheckpointHook', max_keep_ckpts=2),
+    log_history=dict(type='ibot_mm.LogHistoryHook'),
     channels=dict(type='ibot_mm.ChannelCheckHook'),
 )
 randomness = dict(seed=0)

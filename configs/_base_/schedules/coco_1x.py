@@ -12,8 +12,10 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.75),
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
 )
+train_cfg = dict(type='ibot_mm.EpochBasedTrainLoop')
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2),
+    checkpoint=dict(type='ibot_mm.CheckpointHook', max_keep_ckpts=2),
+    log_history=dict(type='ibot_mm.LogHistoryHook'),
     channels=dict(type='ibot_mm.ChannelCheckHook'),
 )
 randomness = dict(seed=0)

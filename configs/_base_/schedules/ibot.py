@@ -32,7 +32,7 @@ weight_decay_schedule = dict(  # 0.04 -> 0.4; what starts without decay keeps no
     convert_to_iter_based=True,
 )
 param_scheduler = [learning_rate_schedule, weight_decay_schedule]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800, val_interval=50)
+train_cfg = dict(type='ibot_mm.EpochBasedTrainLoop', max_epochs=800, val_interval=50)
 
 # default_hooks is a dict, so that a variant states only the number that differs.
 default_hooks = dict(

@@ -1,9 +1,11 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 from .bad_steps import SkipBadStepsHook
 from .channel_check import ChannelCheckHook
+from .checkpoint import CheckpointHook
 from .compare_with_start import CompareWithStartHook
 from .finite_loss import FiniteLossHook
 from .freezing import FreezePatchEmbeddingHook, FreezePrototypesHook
+from .log_history import LogHistoryHook
 from .progress_bar import ProgressBarHook
 from .runtime_info import DeferredRuntimeInfoHook
 from .skipped_images import SkippedImagesHook
@@ -14,12 +16,14 @@ from .training_seed import TrainingSeedHook
 
 __all__ = [
     'ChannelCheckHook',
+    'CheckpointHook',
     'CompareWithStartHook',
     'DeferredRuntimeInfoHook',
     'TrainingSeedHook',
     'FiniteLossHook',
     'FreezePatchEmbeddingHook',
     'FreezePrototypesHook',
+    'LogHistoryHook',
     'ProgressBarHook',
     'SkipBadStepsHook',
     'SkippedImagesHook',

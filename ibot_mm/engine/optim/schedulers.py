@@ -1,10 +1,12 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Closed-form parameter scheduler."""
+"""Schedules of learning rate and weight decay as functions of progress."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.optim.scheduler import _ParamScheduler
 from mmengine.optim.scheduler.param_scheduler import INF, OptimizerType
+from mmengine.runner import Runner
 
 from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.functional.schedules import warmup_cosine
@@ -15,8 +17,9 @@ from ibot_mm.registry import PARAM_SCHEDULERS
 class WarmupCosine(_ParamScheduler):
     """Linear warm-up from 0, then a cosine, of learning rate or weight decay.
 
-    Each value is computed from the step alone. Chained mm schedulers multiply what they find,
-    so that a warm-up of one iteration would leave the rate near 0 for good.
+    Each value is computed from the step and the config alone: a checkpoint gives back the step,
+    not the numbers of the config it was saved with. Chained mm schedulers multiply what they
+    find, so that a warm-up of one iteration would leave the rate near 0 for good.
 
     Args:
         optimizer: Optimizer or its wrapper.
@@ -100,3 +103,61 @@ class WarmupCosine(_ParamScheduler):
             warmup_cosine(base, final, self.last_step, self.end - self.begin, self.warmup)
             for base, final in zip(self.base_values, finals)
         ]
+
+    def state_dict(self) -> dict[str, int]:
+        """Progress alone."""
+        return dict(_global_step=self._global_step)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go to the saved step; the config's numbers stay, whatever else was saved."""
+        self.seek(state_dict['_global_step'])
+
+    def seek(self, step: int) -> None:
+        """Go to a step and set its value, as if all steps before had been taken.
+
+        Args:
+            step: Steps taken since the start of the training.
+        """
+        self._global_step = step
+        self.last_step = max(min(step, self.end - 1) - self.begin, -1)
+        if self.last_step < 0:
+            return
+        for group, value in zip(self.optimizer.param_groups, self._get_value()):
+            group[self.param_name] = value
+        self._last_value = [group[self.param_name] for group in self.optimizer.param_groups]
+
+
+def advance_schedulers(runner: Runner, saved: Sequence[Mapping[str, Any]]) -> None:
+    """Bring freshly built schedulers to the progress of their runner.
+
+    :class:`WarmupCosine` is set. mmengine's schedulers, whose values follow from those before, take
+    all their steps again, in the order of the training, which also follows the present config.
+    One that follows metrics (``ReduceOnPlateauLR``) takes over its saved state instead.
+
+    Args:
+        runner: Iteration and epoch are restored; the optimizer has its numbers of step 0.
+        saved: States in the checkpoint, in the order of the schedulers.
+    """
+    schedulers = runner.param_schedulers or []
+    replayed: list[_ParamScheduler] = []
+    for index, scheduler in enumerate(schedulers):
+        if hasattr(scheduler, 'seek'):
+            scheduler.seek(runner.epoch if scheduler.by_epoch else runner.iter)
+        elif not getattr(scheduler, 'need_val_args', False):
+            replayed.append(scheduler)
+        elif index < len(saved):
+            scheduler.load_state_dict(dict(saved[index]))
+    by_epoch = [scheduler for scheduler in replayed if scheduler.by_epoch]
+    by_iteration = [scheduler for scheduler in replayed if not scheduler.by_epoch]
+    length = runner.iter // runner.epoch if runner.epoch else runner.iter + 1
+    if by_epoch and not hasattr(runner.train_loop, 'dataloader_iterator'):
+        length = len(runner.train_dataloader)
+    runner.optim_wrapper.optimizer._global_step = 0  # mmengine warns of steps before it is counted
+    epochs = 0
+    for iteration in range(1, runner.iter + 1 if replayed else 1):
+        for scheduler in by_iteration:
+            scheduler.step()
+        if by_epoch and iteration % length == 0 and epochs < runner.epoch:
+            epochs += 1
+            for scheduler in by_epoch:
+                scheduler.step()

@@ -1,0 +1,30 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+from .errors import CheckpointFileError, DiskFullError, run_on_main
+from .read import (
+    find_fault,
+    force_safe_loading,
+    load_weights,
+    read_checkpoint,
+    use_weights,
+)
+from .resume import resume_training
+from .save import save_training
+from .search import find_newest, list_checkpoints, set_aside
+from .write import write_checkpoint
+
+__all__ = [
+    'CheckpointFileError',
+    'DiskFullError',
+    'find_fault',
+    'find_newest',
+    'force_safe_loading',
+    'list_checkpoints',
+    'load_weights',
+    'read_checkpoint',
+    'resume_training',
+    'run_on_main',
+    'save_training',
+    'set_aside',
+    'use_weights',
+    'write_checkpoint',
+]

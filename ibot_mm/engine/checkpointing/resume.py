@@ -1,0 +1,164 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Going on from a checkpoint: it gives progress and state, the config gives the numbers."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+
+from ibot_mm.engine.optim.schedulers import advance_schedulers
+
+from .errors import CheckpointFileError
+from .gradients import restore_gradients
+from .history import restore_history
+from .read import read_checkpoint
+from .save import images_per_iteration
+from .settings import collect_settings, describe_differences
+
+WEIGHTS_ONLY = (
+    'To start a new training from the weights alone, leave out --resume and pass '
+    '--cfg-options load_from={path}; what does not fit is then listed and left out.'
+)
+
+
+def resume_training(runner: Runner, path: str | Path) -> Callable[[], None]:
+    """Bring a runner to where a checkpoint was saved.
+
+    Args:
+        runner: Its loop, optimizer and schedulers are built, its training is not begun.
+        path: See :func:`read_checkpoint`.
+
+    Returns:
+        To call after the ``before_train`` of all hooks, which may drop gradients: restores those
+        of a step under way.
+
+    Raises:
+        CheckpointFileError: If the file cannot be read, holds no training, or does not fit.
+    """
+    content = read_checkpoint(path)
+    missing = [key for key in ('meta', 'state_dict', 'optimizer') if key not in content]
+    if missing or not {'epoch', 'iter'} <= set(content['meta']):
+        raise CheckpointFileError(
+            f'{path} holds no training to go on with ({", ".join(missing or ["progress"])} '
+            f'missing). {WEIGHTS_ONLY.format(path=path)}'
+        )
+    if not isinstance(runner.optim_wrapper, OptimWrapper):
+        raise CheckpointFileError(
+            'ibot_mm.CheckpointHook resumes trainings with one optimizer; for several use '
+            "mmengine's, default_hooks=dict(checkpoint=dict(type='CheckpointHook'))."
+        )
+    runner.call_hook('after_load_checkpoint', checkpoint=content)
+    meta = content['meta']
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    check_shapes(model.state_dict(), content['state_dict'], path)
+    _load_checkpoint_to_model(model, content, strict=False)
+    _restore_seed(runner, meta)
+    _restore_progress(runner, meta)
+    restore_history(runner.message_hub, content)
+    _restore_optimizer(runner.optim_wrapper, content['optimizer'], path)
+    advance_schedulers(runner, content.get('param_schedulers', []))
+    runner.message_hub.update_info('last_ckpt', str(path))
+    _report(runner, meta, path)
+    return partial(restore_gradients, runner, meta, content.get('gradients', []))
+
+
+def check_shapes(expected: Mapping[str, Any], given: Mapping[str, Any], path: str | Path) -> None:
+    """Check that weights are those of the model.
+
+    Args:
+        expected: The model's tensors by name.
+        given: The checkpoint's.
+        path: Of the checkpoint, for the message.
+
+    Raises:
+        CheckpointFileError: Names the first difference and the way out.
+    """
+    shapes = {name.removeprefix('module.'): tuple(tensor.shape) for name, tensor in given.items()}
+    differences = [
+        f'{name} has shape {tuple(tensor.shape)} in the model and '
+        f'{shapes.get(name, "is missing")} in the checkpoint'
+        for name, tensor in expected.items()
+        if shapes.get(name) != tuple(tensor.shape) and 'num_batches_tracked' not in name
+    ] + [f'{name} is in the checkpoint alone' for name in shapes if name not in expected]
+    if differences:
+        raise CheckpointFileError(
+            f'{path} is of another model ({len(differences)} differences): {differences[0]}. '
+            f'Resuming needs the same model. {WEIGHTS_ONLY.format(path=path)}'
+        )
+
+
+def _restore_seed(runner: Runner, meta: dict[str, Any]) -> None:
+    """Without a seed in the config, that of the checkpoint's run goes on."""
+    if runner._randomness_cfg.get('seed') is not None or meta.get('seed') is None:
+        return
+    runner.set_randomness(**{**runner._randomness_cfg, 'seed': meta['seed']})
+    loader = runner.train_dataloader
+    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
+    if hasattr(sampler, 'seed'):
+        sampler.seed = meta['seed']
+    if hasattr(sampler, '_indices_of_rank'):  # of an InfiniteSampler, begun with the seed before
+        sampler.indices = sampler._indices_of_rank()
+
+
+def _restore_progress(runner: Runner, meta: dict[str, Any]) -> None:
+    """Set the loop to the same share of the epoch, whatever the epoch's length is now."""
+    loop = runner.train_loop
+    epoch, iteration = int(meta['epoch']), int(meta['iter'])
+    seen = iteration * meta.get('images_per_iteration', images_per_iteration(runner))
+    loop.images_seen = seen
+    if hasattr(loop, 'dataloader_iterator'):  # counts iterations alone
+        loop._epoch, loop._iter = epoch, iteration
+        return
+    length = len(loop.dataloader)
+    old_length = meta.get('epoch_length') or (iteration // epoch if epoch else length)
+    position = iteration - epoch * old_length  # in the epoch
+    if position and not hasattr(loop, 'first_batch'):
+        raise CheckpointFileError(
+            f'The checkpoint was saved in mid-epoch ({position} of {old_length} iterations), where '
+            f"{type(loop).__name__} cannot go on: set train_cfg.type='ibot_mm.EpochBasedTrainLoop'."
+        )
+    loop._epoch = epoch
+    loop._iter = epoch * length + round(position * length / old_length)
+
+
+def _restore_optimizer(wrapper: OptimWrapper, saved: dict[str, Any], path: str | Path) -> None:
+    """Moments and step counts of the checkpoint; rates, decay and the like of the config."""
+    groups, old_groups = wrapper.optimizer.param_groups, saved['param_groups']
+    sizes, old_sizes = ([len(group['params']) for group in each] for each in (groups, old_groups))
+    if sizes != old_sizes:
+        raise CheckpointFileError(
+            f'{path} has moments for groups of {old_sizes} parameters, this run has groups of '
+            f'{sizes}: optim_wrapper.constructor, paramwise_cfg or what is frozen differ. Make '
+            f'them the same. {WEIGHTS_ONLY.format(path=path)}'
+        )
+    numbers = [{k: v for k, v in group.items() if k != 'params'} for group in groups]
+    saved = dict(saved)
+    saved.pop('base_param_settings', None)
+    saved['param_groups'] = [
+        dict(number, params=old['params']) for number, old in zip(numbers, old_groups)
+    ]
+    wrapper.load_state_dict(saved)
+
+
+def _report(runner: Runner, meta: dict[str, Any], path: str | Path) -> None:
+    """Say where the run goes on, and each setting that differs, once."""
+    runner.logger.info(f'resumed epoch: {runner.epoch}, iter: {runner.iter} (from {path})')
+    if runner.iter != meta['iter']:
+        runner.logger.info(
+            f'The checkpoint was saved after {meta["iter"]} iterations of its run; the epoch has '
+            'another length now, so this run goes on at the same share of it.'
+        )
+    if 'settings' not in meta:
+        runner.logger.info('The checkpoint does not hold its settings; they are not compared.')
+        return
+    lines = describe_differences(meta['settings'], collect_settings(runner))
+    if lines:
+        runner.logger.warning(
+            "Settings that differ from the checkpoint's, and what that does:\n    "
+            + '\n    '.join(lines)
+        )

@@ -1,0 +1,119 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Saving of a training: collected from all processes, checked, written by the main one."""
+
+import errno
+import time
+from pathlib import Path
+from typing import Any
+
+import mmengine
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from .errors import DiskFullError, run_on_main
+from .finite import find_nonfinite
+from .gradients import gather_gradients
+from .history import collect_history
+from .settings import collect_settings
+from .write import write_checkpoint
+
+
+def save_training(
+    runner: Runner,
+    path: str | Path,
+    epoch: int,
+    iteration: int,
+    save_optimizer: bool = True,
+    save_param_scheduler: bool = True,
+) -> None:
+    """Save a checkpoint; all processes must call it, and all leave it alike.
+
+    Args:
+        runner: A runner in training.
+        path: The file.
+        epoch: Epochs that are complete.
+        iteration: Iterations that are complete.
+        save_optimizer: Whether to save what resuming needs beside weights. Defaults to True.
+        save_param_scheduler: Whether to save the schedulers' state. Defaults to True.
+
+    Raises:
+        FloatingPointError: On all processes, if on any of them a weight, a moment, a center or the
+            teacher is not finite. The state is then written under a name that starts with
+            ``nonfinite_``, from which no training goes on by itself.
+        DiskFullError: On all processes, if the disk is full.
+        CheckpointFileError: On the other processes, if the main one met another error.
+    """
+    path = Path(path)
+    nonfinite = find_nonfinite(runner)
+    if nonfinite:
+        path = path.with_name(f'nonfinite_{path.name}')
+    gradients = gather_gradients(runner) if save_optimizer else []
+
+    def write() -> None:
+        content = _collect(runner, epoch, iteration, save_optimizer, save_param_scheduler)
+        if gradients:
+            content['gradients'] = gradients
+        runner.call_hook('before_save_checkpoint', checkpoint=content)
+        try:
+            write_checkpoint(content, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DiskFullError(
+                f'{path} was not saved, the disk is full; earlier checkpoints are whole. Make '
+                'room, for example by a smaller default_hooks.checkpoint.max_keep_ckpts, and go on '
+                'by --resume.'
+            ) from error
+
+    run_on_main(write)
+    if nonfinite:
+        last = runner.message_hub.get_info('last_ckpt')
+        raise FloatingPointError(
+            f'The state after iteration {iteration} is not finite ({"; ".join(nonfinite)}), so it '
+            f'is not a checkpoint to go on from; see {path} for what it holds. '
+            f'The last good checkpoint is {last or "none"}. Go on from there, or start again, with '
+            'a lower learning rate, a smaller clip_grad.max_norm, a longer warm-up, bf16 or '
+            'float32 instead of fp16, or ibot_mm.SkipBadStepsHook as default_hooks.finite_loss.'
+        )
+
+
+def _collect(
+    runner: Runner, epoch: int, iteration: int, save_optimizer: bool, save_param_scheduler: bool
+) -> dict[str, Any]:
+    """All that a checkpoint holds, in mmengine's form where that has one."""
+    settings = collect_settings(runner)
+    meta = dict(
+        epoch=epoch,
+        iter=iteration,
+        epoch_length=len(runner.train_dataloader),
+        images_per_iteration=images_per_iteration(runner),
+        accumulative_counts=runner.optim_wrapper._accumulative_counts,
+        settings=settings,
+        cfg=runner.cfg.pretty_text,
+        seed=runner.seed,
+        experiment_name=runner.experiment_name,
+        time=time.strftime('%Y%m%d_%H%M%S'),
+        mmengine_version=mmengine.__version__,
+    )
+    if hasattr(runner.train_dataloader.dataset, 'metainfo'):
+        meta['dataset_meta'] = runner.train_dataloader.dataset.metainfo
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    content = dict(meta=meta, state_dict=model.state_dict(), **collect_history(runner.message_hub))
+    if save_optimizer:
+        content['optimizer'] = runner.optim_wrapper.state_dict()
+    if save_param_scheduler and runner.param_schedulers is not None:
+        content['param_schedulers'] = [
+            scheduler.state_dict() for scheduler in runner.param_schedulers
+        ]
+    return content
+
+
+def images_per_iteration(runner: Runner) -> int:
+    """Images of all processes in one iteration.
+
+    Args:
+        runner: A runner in training.
+    """
+    loader = runner.train_dataloader
+    size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1)
+    return int(size) * int(runner.world_size)

@@ -1,0 +1,348 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Checkpoints that a training cannot lose, and the way back into it."""
+
+import os.path
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.runner import BaseLoop, Runner
+
+from ibot_mm.engine.checkpointing import (
+    CheckpointFileError,
+    find_newest,
+    list_checkpoints,
+    read_checkpoint,
+    resume_training,
+    run_on_main,
+    save_training,
+    set_aside,
+    use_weights,
+)
+from ibot_mm.engine.checkpointing.search import LAST
+from ibot_mm.engine.checkpointing.stopping import (
+    SAVE,
+    STOP,
+    Agreement,
+    StopSignals,
+    TrainingStopped,
+    announce,
+)
+from ibot_mm.engine.checkpointing.write import UNFINISHED, write_text
+from ibot_mm.engine.loops import VALIDATED
+from ibot_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckpointHook(MMEngineCheckpointHook):
+    """Takes the place of mmengine's: ``default_hooks=dict(checkpoint=dict(type=...))``.
+
+    It saves at the same times and under the same names, and differs in this:
+
+    - A file is whole or not there, has checksums, and is of plain data. The one before is deleted
+      after it, not before it.
+    - A state that is not finite, on any process, is never a checkpoint, and ends the training.
+    - SIGTERM, SIGUSR1 and Ctrl-C save after the present iteration and end all processes with exit
+      status 75.
+    - ``resume=True`` goes on from the newest valid checkpoint in the work dir, wherever the folder
+      is now, and from any iteration (see :mod:`ibot_mm.engine.loops`). Progress and state come from
+      the checkpoint, numbers from the config; each difference is logged.
+    - Without ``resume``, a work dir with checkpoints is an error, unless ``start_again`` is set.
+    - Files are read without running what they hold, in ``load_from`` and ``resume``.
+
+    Args:
+        interval (int): Epochs or iterations between checkpoints, -1 for never. Defaults to -1.
+        by_epoch (bool): Whether ``interval`` counts epochs. Defaults to True.
+        minutes (float, optional): Save also when the last checkpoint is that old. Defaults to None.
+        max_keep_ckpts (int): Checkpoints to keep, the newest; -1 for all. Defaults to -1.
+        start_again (bool): Where the work dir has checkpoints and ``resume`` is not set, move them
+            to a folder ``before_...`` in it and start. Defaults to False, an error.
+        save_optimizer (bool): As mmengine's. Defaults to True.
+        save_param_scheduler (bool): As mmengine's. Defaults to True.
+        out_dir (str, optional): As mmengine's; a folder of this machine. Defaults to None, the work
+            dir.
+        save_last (bool): As mmengine's. Defaults to True.
+        save_best (str | list[str], optional): As mmengine's. Defaults to None.
+        rule (str | list[str], optional): As mmengine's. Defaults to None.
+        greater_keys (list[str], optional): As mmengine's. Defaults to None.
+        less_keys (list[str], optional): As mmengine's. Defaults to None.
+        published_keys (str | list[str], optional): As mmengine's. Defaults to None.
+        save_begin (int): As mmengine's. Defaults to 0.
+
+    Raises:
+        TypeError: If an argument is misspelt.
+        ValueError: If ``interval`` or ``max_keep_ckpts`` is 0, or ``minutes`` is not positive.
+    """
+
+    def __init__(
+        self,
+        interval: int = -1,
+        by_epoch: bool = True,
+        minutes: float | None = None,
+        max_keep_ckpts: int = -1,
+        start_again: bool = False,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        out_dir: str | None = None,
+        save_last: bool = True,
+        save_best: str | list[str] | None = None,
+        rule: str | list[str] | None = None,
+        greater_keys: Sequence[str] | None = None,
+        less_keys: Sequence[str] | None = None,
+        published_keys: str | list[str] | None = None,
+        save_begin: int = 0,
+    ) -> None:
+        for name, value in (('interval', interval), ('max_keep_ckpts', max_keep_ckpts)):
+            if value == 0 or value < -1:
+                raise ValueError(f'{name} of CheckpointHook is {value}: 1 or more, or -1.')
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f'minutes of CheckpointHook is {minutes}: more than 0, or None.')
+        super().__init__(
+            interval=interval,
+            by_epoch=by_epoch,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            out_dir=out_dir,
+            max_keep_ckpts=max_keep_ckpts,
+            save_last=save_last,
+            save_best=save_best,
+            rule=rule,
+            greater_keys=greater_keys,
+            less_keys=less_keys,
+            published_keys=published_keys,
+            save_begin=save_begin,
+        )
+        self.minutes = minutes
+        self.start_again = start_again
+        self.signals = StopSignals()
+        self._is_training = False
+        self._finish_resuming: Callable[[], None] | None = None
+        self._saved_at: tuple[int, int] | None = None  # epochs and iterations of the last file
+
+    # Starting
+
+    def before_run(self, runner: Runner) -> None:
+        """Take over loading and saving from the runner, which gives no other place for it."""
+        runner.load_or_resume = partial(self._load_or_resume, runner)
+        runner.save_checkpoint = partial(self._save_as_runner, runner)
+
+    def _folder(self, runner: Runner) -> Path:
+        """Where checkpoints will lie, before the training; by mmengine's rule for ``out_dir``."""
+        if self.out_dir in (None, runner.work_dir):
+            return Path(runner.work_dir)
+        return Path(self.out_dir) / os.path.basename(runner.work_dir.rstrip(os.sep))
+
+    def _load_or_resume(self, runner: Runner) -> None:
+        """Take the place of ``Runner.load_or_resume``."""
+        if runner._has_loaded:
+            return
+        start = runner._load_from
+        if isinstance(runner._train_loop, BaseLoop):  # it is built: a training, not a test
+            start = run_on_main(partial(self._find_start, runner))
+            if runner._resume:
+                if start is not None:
+                    self._finish_resuming = resume_training(runner, start)
+                    runner._has_loaded = True
+                return
+        if start is None:
+            return
+        content = read_checkpoint(start)
+        runner.call_hook('after_load_checkpoint', checkpoint=content)
+        use_weights(getattr(runner.model, 'module', runner.model), content, start)
+        runner.logger.info(f'Load checkpoint from {start}')
+        runner._has_loaded = True
+
+    def _find_start(self, runner: Runner) -> str | None:
+        """The file to start from, None for none, after the folder was put in order."""
+        folder = self._folder(runner)
+        present = list_checkpoints(folder)
+        named = runner._load_from
+        if runner._resume and named is None:
+            return self._find_newest(runner, folder)
+        names = [path.name for path in present]
+        if runner._resume and Path(named).name in names and Path(named).parent.samefile(folder):
+            newer = present[: names.index(Path(named).name)]
+            set_aside(newer, f'Going on from {Path(named).name}, which is not the newest')
+        elif present and self.start_again:
+            set_aside(present, 'Starting again')
+        elif present:
+            raise CheckpointFileError(
+                f'{folder} holds {len(present)} checkpoints of a training, the newest '
+                f'{present[0].name}. To go on with it, use --resume (resume=True). '
+                f'{self._way_to_start_again(folder)}'
+            )
+        return named
+
+    def _find_newest(self, runner: Runner, folder: Path) -> str | None:
+        newest, passed = find_newest(folder)
+        for path, fault in passed:
+            runner.logger.warning(f'Passed over checkpoint {path}: it {fault}.')
+        if newest is None and passed:
+            raise CheckpointFileError(
+                f'None of the {len(passed)} checkpoints in {folder} is valid ({passed[0][0].name} '
+                f'{passed[0][1]}). {self._way_to_start_again(folder)}'
+            )
+        if newest is None:
+            runner.logger.info(f'No checkpoint in {folder}: starting from scratch.')
+            return None
+        # A file that was passed over must not count as newer than those that follow now.
+        set_aside([path for path, _ in passed], 'Passed over')
+        runner.logger.info(f'Resuming from the newest valid checkpoint, {newest}.')
+        return str(newest)
+
+    @staticmethod
+    def _way_to_start_again(folder: Path) -> str:
+        return (
+            'To start again, choose another --work-dir, or use --start-again '
+            '(default_hooks.checkpoint.start_again=True), which moves them to a folder in '
+            f'{folder}.'
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        """Note signals from here on, and remove what a killed run left half-written."""
+        super().before_train(runner)
+        folder = Path(self.out_dir)
+        if is_main_process():
+            for path in folder.glob(f'*{UNFINISHED}'):
+                path.unlink()
+        best = getattr(self, 'best_ckpt_path', None)
+        if best:  # the folder may have moved
+            self.best_ckpt_path = str(folder / Path(best).name)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = path and str(folder / Path(path).name)
+        if self._finish_resuming is not None:
+            self._finish_resuming()
+            self._finish_resuming = None
+        self.agreement = Agreement()
+        self.signals.install()
+        self._is_training = True
+        self._clock = time.monotonic()
+
+    def after_train(self, runner: Runner) -> None:
+        """Give the signals back."""
+        self.release_signals(runner)
+        super().after_train(runner)
+
+    def release_signals(self, runner: Runner) -> None:
+        """Give the signals back, also after an error (called by the loops of this package)."""
+        self._is_training = False
+        self.signals.remove()
+
+    # Saving
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Save where it is time or somebody asks, and stop on request."""
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        is_old = self.minutes is not None and time.monotonic() - self._clock >= 60 * self.minutes
+        request = STOP if self.signals.received else SAVE if is_old and is_main_process() else 0
+        agreed = self.agreement.reach(request)
+        if agreed:
+            self._save_now(runner, runner.epoch, runner.iter + 1)
+        if agreed == STOP:
+            announce(self.signals.received, runner.iter + 1)
+            self.stop()
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save where it is time, and stop on request."""
+        super().after_train_epoch(runner)
+        counts_epochs = not hasattr(runner.train_loop, 'dataloader_iterator')
+        self._stop_between(runner, runner.epoch + counts_epochs)
+
+    def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Stop on request; the validation is made up for when the training goes on.
+
+        Several processes, which need not have equal numbers of batches, finish it.
+        """
+        if self._is_training and runner.world_size == 1:
+            self._stop_between(runner, runner.epoch)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Note that this place is validated, save the best, and stop on request."""
+        if self._is_training:
+            runner.message_hub.update_info(VALIDATED, runner.iter)
+        super().after_val_epoch(runner, metrics or {})
+        if self._is_training:
+            self._stop_between(runner, runner.epoch)
+
+    def _stop_between(self, runner: Runner, epoch: int) -> None:
+        if self.agreement.reach(STOP if self.signals.received else 0) == STOP:
+            self._save_now(runner, epoch, runner.iter)
+            announce(self.signals.received, runner.iter)
+            self.stop()
+
+    def stop(self) -> None:
+        """End this process, after all have saved."""
+        self.signals.remove()
+        barrier()
+        raise TrainingStopped
+
+    def _save_now(self, runner: Runner, epoch: int, iteration: int) -> None:
+        """Save outside of the regular intervals, unless that was just done."""
+        if self._saved_at == (epoch, iteration):
+            return
+        length = len(runner.train_dataloader)
+        if not self.by_epoch or hasattr(runner.train_loop, 'dataloader_iterator'):
+            name = f'iter_{iteration}.pth'
+        elif iteration == epoch * length:
+            name = f'epoch_{epoch}.pth'
+        else:
+            name = f'epoch_{epoch}_iter_{iteration - epoch * length}.pth'
+        self._save(runner, name, epoch, iteration)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, int]) -> None:
+        """Take the place of mmengine's, which deletes first and writes in place."""
+        self._save(runner, self.filename_tmpl.format(step), meta['epoch'], meta['iter'])
+
+    def _save(self, runner: Runner, name: str, epoch: int, iteration: int) -> None:
+        self.last_ckpt = os.path.join(self.out_dir, name)
+        save_training(
+            runner,
+            self.last_ckpt,
+            epoch,
+            iteration,
+            self.save_optimizer,
+            self.save_param_scheduler,
+        )
+        self._saved_at = (epoch, iteration)
+        self._clock = time.monotonic()
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        if not is_main_process():
+            return
+        # Relative, so that the folder can move.
+        write_text(os.path.relpath(self.last_ckpt, runner.work_dir), Path(runner.work_dir) / LAST)
+        if self.max_keep_ckpts > 0:
+            for path in list_checkpoints(self.out_dir)[self.max_keep_ckpts :]:
+                path.unlink()
+
+    def _save_as_runner(
+        self,
+        runner: Runner,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Take ``Runner.save_checkpoint``'s place, by which the best checkpoint is saved."""
+        meta = meta or {}
+        save_training(
+            runner,
+            os.path.join(out_dir, filename),
+            meta.get('epoch', runner.epoch + by_epoch),
+            meta.get('iter', runner.iter + (not by_epoch)),
+            save_optimizer,
+            save_param_scheduler,
+        )

@@ -1,0 +1,61 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Ends of several processes: one that stalls is named by the others."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch.distributed as dist
+from mmengine.config import Config
+
+from ibot_mm.engine.distributed import (
+    is_restarted,
+    naming_stalled_processes,
+    prepare_cpu_processes,
+)
+
+
+def test_a_stalled_process_is_named_by_all_others(tmp_path):
+    result = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=3', '--standalone',
+         '--redirects=3', f'--log-dir={tmp_path}', __file__],
+        env=dict(os.environ, OMP_NUM_THREADS='1'), capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode != 0
+    logs = {path.parent.name: path.read_text() for path in tmp_path.rglob('stderr.log')}
+    for rank in '02':
+        assert 'TimeoutError: Rank 1 of 3 did not come to where rank' in logs[rank], logs[rank]
+        assert 'env_cfg.dist_cfg.timeout' in logs[rank]
+
+
+@pytest.mark.parametrize('timeout', [0, -3, 'long'])
+def test_a_timeout_is_a_positive_number(timeout):
+    cfg = Config(dict(launcher='pytorch', env_cfg=dict(dist_cfg=dict(timeout=timeout))))
+    with pytest.raises(ValueError, match='env_cfg.dist_cfg.timeout is .*positive number'):
+        prepare_cpu_processes(cfg)
+
+
+def test_other_errors_pass_through():
+    with pytest.raises(RuntimeError, match='^size mismatch$'), naming_stalled_processes():
+        raise RuntimeError('size mismatch')
+
+
+@pytest.mark.parametrize('name', ['TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'])
+def test_restarts_are_recognized(monkeypatch, name):
+    for other in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'):
+        monkeypatch.delenv(other, raising=False)
+    assert not is_restarted()
+    monkeypatch.setenv(name, '0')
+    assert not is_restarted()
+    monkeypatch.setenv(name, '2')
+    assert is_restarted()
+
+
+if __name__ == '__main__':
+    prepare_cpu_processes(Config(dict(launcher='pytorch', env_cfg=dict(dist_cfg=dict(timeout=3)))))
+    if dist.get_rank() == 1:
+        time.sleep(30)
+    with naming_stalled_processes():
+        dist.barrier()

@@ -1,0 +1,253 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""A training that is stopped anywhere and resumed is the uninterrupted one, bit for bit."""
+
+import os
+import random
+import signal
+
+import pytest
+from mmengine.hooks import Hook
+
+from ibot_mm.engine.checkpointing import (
+    CheckpointFileError,
+    find_newest,
+    list_checkpoints,
+    read_checkpoint,
+)
+from ibot_mm.engine.checkpointing.compare import first_difference
+from ibot_mm.engine.checkpointing.stopping import TrainingStopped
+from ibot_mm.registry import HOOKS
+
+
+class Stop(Hook):
+    def __init__(self, iteration, number=signal.SIGUSR1):
+        self.iteration, self.number = iteration, number
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def short_config(tiny_config):
+    """Three iterations an epoch, four epochs, nothing saved by interval."""
+    tiny_config.train_dataloader.batch_size = 3
+    tiny_config.train_dataloader.drop_last = False
+    tiny_config.train_cfg.max_epochs = 4
+    tiny_config.default_hooks.checkpoint.update(interval=-1, save_last=False)
+    return tiny_config
+
+
+@pytest.fixture
+def stop(train):
+    """Train up to an iteration, stopped by a signal; the content of what that saves."""
+
+    def run(cfg, iteration, number=signal.SIGUSR1, resume=False):
+        cfg.resume = resume
+        with pytest.raises(TrainingStopped) as stopped:
+            train(cfg, Stop(iteration, number))
+        assert stopped.value.code == 75
+        return read_checkpoint(find_newest(cfg.work_dir)[0])
+
+    return run
+
+
+def places(seed, count=2, end=11):
+    return sorted(random.Random(seed).sample(range(1, end), count))
+
+
+VARIANTS = {
+    'plain': {},
+    'workers': {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True},
+    'one worker, bf16': {
+        'train_dataloader.num_workers': 1,
+        'optim_wrapper.dtype': 'bfloat16',
+    },
+    'accumulation': {'optim_wrapper.accumulative_counts': 2},
+    'validation': {'train_cfg.val_interval': 1},
+    'skipped steps, patch embedding': {
+        'default_hooks.finite_loss': dict(type='ibot_mm.SkipBadStepsHook'),
+        'default_hooks.patch_embedding': dict(type='ibot_mm.FreezePatchEmbeddingHook'),
+    },
+}
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_resumed_anywhere_is_the_uninterrupted_run(short_config, stop, variant, tmp_path):
+    short_config.merge_from_dict(VARIANTS[variant])
+    short_config.work_dir = str(tmp_path / 'whole')
+    whole = stop(short_config, 11)
+    for place in places(list(VARIANTS).index(variant)):
+        short_config.work_dir = str(tmp_path / f'stopped_{place}')
+        stop(short_config, place)
+        resumed = stop(short_config, 11, resume=True)
+        assert first_difference(whole, resumed) is None, place
+
+
+def test_any_signal_saves_and_the_log_history_goes_on(short_config, stop, tmp_path, train):
+    for number, name in (
+        (signal.SIGTERM, 'epoch_1_iter_2.pth'),
+        (signal.SIGINT, 'epoch_1_iter_3.pth'),
+    ):
+        before = signal.getsignal(number)
+        content = stop(short_config, 5 if number == signal.SIGTERM else 6, number, resume=True)
+        assert find_newest(short_config.work_dir)[0].name == name
+        assert (tmp_path / 'work_dir/last_checkpoint').read_text() == name
+        assert signal.getsignal(number) is before
+    assert len(content['log_history']['train/loss']['values']) == 6
+
+
+def values(runner, name):
+    return runner.message_hub.get_scalar(f'train/{name}').data[0]
+
+
+def test_numbers_come_from_the_config_and_differences_are_listed_once(
+    short_config, stop, train, tmp_path, monkeypatch
+):
+    """Longer, with another rate, decay and batch, it follows the schedule that the config says."""
+    stop(short_config, 6)
+    short_config.resume = False
+    short_config.merge_from_dict(
+        {
+            'train_cfg.max_epochs': 6,
+            'optim_wrapper.optimizer.lr': 0.123,
+            'train_dataloader.batch_size': 4,  # two iterations an epoch instead of three
+            'auto_scale_lr.enable': False,
+        }
+    )
+    work_dir, short_config.work_dir = short_config.work_dir, str(tmp_path / 'fresh')
+    fresh = train(short_config)
+    short_config.update(work_dir=work_dir, resume=True)
+    resumed = train(short_config)
+    assert (resumed.epoch, resumed.iter) == (6, 12)
+    assert len(values(resumed, 'loss')) == 6 + 8
+    for name in ('lr', 'weight_decay', 'teacher_momentum'):
+        assert values(resumed, name)[-8:] == pytest.approx(values(fresh, name)[-8:], rel=1e-12)
+    log = next((tmp_path / 'work_dir').glob(f'{resumed.timestamp}/*.log')).read_text()
+    assert log.count("Settings that differ from the checkpoint's") == 1
+    assert 'optim_wrapper.optimizer.lr: 0.002 -> 0.123' in log
+    assert 'train_cfg.max_epochs: 4 -> 6: the run ends there' in log
+    assert 'model.' not in log.split('Settings that differ')[1].split('\n\n')[0].split(' - ')[0]
+
+
+def test_what_does_not_fit_is_refused_with_the_way_out(short_config, stop, train):
+    stop(short_config, 2)
+    short_config.resume = True
+    short_config.model.neck.num_prototypes = short_config.model.head.num_prototypes = 20
+    with pytest.raises(CheckpointFileError, match=r'of another model .*shape \(20.*load_from='):
+        train(short_config)
+    short_config.model.neck.num_prototypes = short_config.model.head.num_prototypes = 24
+    short_config.optim_wrapper.update(
+        constructor='ibot_mm.LayerDecayConstructor', paramwise_cfg=dict(layer_decay_rate=0.8)
+    )
+    with pytest.raises(CheckpointFileError, match='moments for groups of'):
+        train(short_config)
+
+
+def test_a_used_folder_is_never_trained_in_from_scratch(short_config, stop, train, tmp_path):
+    stop(short_config, 2)
+    short_config.default_hooks.checkpoint.start_again = False
+    with pytest.raises(CheckpointFileError, match='1 checkpoints .* --resume.* --start-again'):
+        train(short_config)
+    (tmp_path / 'work_dir').rename(tmp_path / 'moved')  # paths are relative
+    short_config.work_dir = str(tmp_path / 'moved')
+    damaged = tmp_path / 'moved/epoch_3.pth'
+    damaged.write_bytes(b'PK')
+    stop(short_config, 4, resume=True)
+    assert not damaged.exists() and next((tmp_path / 'moved').glob('before_*/epoch_3.pth'))
+    for path in list_checkpoints(short_config.work_dir):
+        path.write_bytes(b'')
+    with pytest.raises(CheckpointFileError, match='None of the 2 .* is valid .*is empty'):
+        train(short_config)
+
+
+class SpoilGradient(Hook):
+    """Makes a weight, not a loss, infinite, in the last iteration of an epoch."""
+
+    priority = 'VERY_LOW'
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 5:
+            runner.model.teacher.get_parameter('backbone.pos_embed').data[0, 0, 0] = float('nan')
+
+
+def test_a_state_that_is_not_finite_is_never_a_checkpoint(short_config, train, tmp_path):
+    short_config.default_hooks.checkpoint.interval = 1
+    short_config.custom_hooks = []
+    with pytest.raises(FloatingPointError, match=r'rank 0: 1 of .*pos_embed.* good .*epoch_1.pth'):
+        train(short_config, SpoilGradient())
+    work_dir = tmp_path / 'work_dir'
+    assert [path.name for path in list_checkpoints(work_dir)] == ['epoch_1.pth']
+    assert (work_dir / 'last_checkpoint').read_text() == 'epoch_1.pth'
+    assert (work_dir / 'nonfinite_epoch_2.pth').exists()
+
+
+def test_without_a_seed_the_first_run_s_goes_on(short_config, stop, tmp_path):
+    short_config.randomness = dict(seed=None)
+    first = stop(short_config, 4)
+    resumed = stop(short_config, 8, resume=True)
+    assert first['meta']['seed'] == resumed['meta']['seed'] is not None
+    short_config.update(
+        work_dir=str(tmp_path / 'whole'), randomness=dict(seed=first['meta']['seed'])
+    )
+    assert first_difference(stop(short_config, 8), resumed) is None
+
+
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+def test_loops_of_iterations_go_on_too(short_config, stop, sampler, tmp_path):
+    cfg = short_config
+    cfg.train_cfg = dict(type='ibot_mm.IterBasedTrainLoop', max_iters=12, val_interval=100)
+    cfg.train_dataloader.sampler.type = sampler
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=2, max_keep_ckpts=1)
+    for schedule in cfg.param_scheduler:
+        schedule.update(by_epoch=False, convert_to_iter_based=False)
+    cfg.default_hooks.temperature.warmup_epochs = 1
+    cfg.work_dir = str(tmp_path / 'whole')
+    whole = stop(cfg, 9)
+    assert [path.name for path in list_checkpoints(cfg.work_dir)] == ['iter_9.pth']
+    cfg.work_dir = str(tmp_path / 'stopped')
+    stop(cfg, 5)
+    assert first_difference(whole, stop(cfg, 9, resume=True)) is None
+
+
+def test_by_minutes(short_config, train):
+    short_config.default_hooks.checkpoint.update(minutes=1e-9, max_keep_ckpts=-1)
+    train(short_config)
+    names = [path.name for path in list_checkpoints(short_config.work_dir)]
+    assert len(names) == 12 and names[0] == 'epoch_3_iter_3.pth'
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(intervall=1), "unexpected keyword argument 'intervall'"),
+        (dict(interval=0), 'interval of CheckpointHook is 0'),
+        (dict(max_keep_ckpts=0), 'max_keep_ckpts of CheckpointHook is 0'),
+        (dict(minutes=-1), 'minutes of CheckpointHook is -1'),
+    ],
+)
+def test_bad_options_fail_at_start(options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        HOOKS.build(dict(type='ibot_mm.CheckpointHook', **options))
+
+
+def test_log_history_is_bounded(short_config, train):
+    short_config.default_hooks.log_history.max_length = 4
+    runner = train(short_config)
+    assert len(values(runner, 'loss')) == 4
+    assert values(runner, 'loss')[-1] == runner.message_hub.get_scalar('train/loss').current()
+
+
+def test_schedules_of_mmengine_follow_the_config_too(short_config, stop, train, tmp_path):
+    """Chained schedules are stepped again, by epochs and by iterations."""
+    short_config.param_scheduler = [
+        dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4),
+        dict(type='MultiStepLR', milestones=[2, 3], gamma=0.5, by_epoch=True),
+    ]
+    short_config.work_dir = str(tmp_path / 'whole')
+    whole = stop(short_config, 11)
+    short_config.work_dir = str(tmp_path / 'stopped')
+    stop(short_config, 7)
+    resumed = stop(short_config, 11, resume=True)
+    difference = first_difference(whole, dict(resumed, param_schedulers=whole['param_schedulers']))
+    assert difference is None
