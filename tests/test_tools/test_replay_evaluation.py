@@ -10,7 +10,7 @@ import pytest
 
 TOP = Path(__file__).parents[2]
 DATA = TOP / 'tests/data/evaluation'
-PROTOCOLS = ['knn']
+PROTOCOLS = ['clustering', 'features', 'knn', 'logistic']
 
 sys.path.insert(0, str(TOP / 'tools/analysis_tools'))
 
