@@ -61,6 +61,59 @@ def num_blocks(backbone: Any) -> int:
     return sum(backbone.depths) if hasattr(backbone, 'stages') else backbone.num_layers
 
 
+@dataclass(frozen=True)
+class FeatureLayout:
+    """Columns of stored features, of which protocols take those that they need.
+
+    Args:
+        widths: Channels of the stored blocks' [CLS], in network order.
+        patch_width: Channels of the mean of the last block's patches behind them; 0 without.
+    """
+
+    widths: tuple[int, ...]
+    patch_width: int = 0
+
+    @property
+    def width(self) -> int:
+        """Number of all columns."""
+        return sum(self.widths) + self.patch_width
+
+    def columns(self, settings: FeatureSettings) -> slice:
+        """The columns of a feature.
+
+        Raises:
+            ValueError: If it was not stored.
+        """
+        few = settings.num_blocks > len(self.widths) and settings.pooling != 'patch_mean'
+        if few or (settings.pooling != 'cls' and not self.patch_width):
+            raise ValueError(
+                f'{settings} is not among the stored features: [CLS] of {len(self.widths)} blocks '
+                f'and {"the" if self.patch_width else "no"} mean of patches'
+            )
+        end = sum(self.widths)
+        start = sum(self.widths[: len(self.widths) - settings.num_blocks])
+        return {
+            'cls': slice(start, end),
+            'patch_mean': slice(end, self.width),
+            'cls_patch_mean': slice(start, self.width),
+        }[settings.pooling]
+
+
+def cover(*wanted: FeatureSettings) -> FeatureSettings:
+    """The smallest feature that holds all of some, so that one pass over the images serves all.
+
+    Raises:
+        ValueError: If they differ in the final norm.
+    """
+    if len({settings.final_norm for settings in wanted}) > 1:
+        raise ValueError('features with and without final norm cannot be stored together')
+    return FeatureSettings(
+        max(settings.num_blocks for settings in wanted),
+        'cls' if all(settings.pooling == 'cls' for settings in wanted) else 'cls_patch_mean',
+        wanted[0].final_norm,
+    )
+
+
 class FeatureExtractor(nn.Module):
     """Makes the features of normalized images by a frozen backbone.
 
@@ -92,3 +145,10 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, C) of images (B, 3, H, W)."""
         return pool_tokens(self.tokens(images), self.settings.pooling)
+
+    def layout(self, images: Tensor) -> FeatureLayout:
+        """Columns of the features, seen from some images (B, 3, H, W)."""
+        widths = tuple(tokens.shape[-1] for tokens in self.tokens(images))
+        if self.settings.pooling == 'patch_mean':
+            return FeatureLayout((), widths[-1])
+        return FeatureLayout(widths, 0 if self.settings.pooling == 'cls' else widths[-1])

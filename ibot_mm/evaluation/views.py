@@ -11,7 +11,7 @@ from torch import Tensor
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, of ImageNet
 
 
-def test_view(crop_size: int = 224, resize: int | None = None) -> list[dict[str, Any]]:
+def evaluation_view(crop_size: int = 224, resize: int | None = None) -> list[dict[str, Any]]:
     """The published test view as a pipeline of mm.
 
     Args:
@@ -54,3 +54,8 @@ def normalize(images: Tensor) -> Tensor:
     """Normalize RGB images (..., 3, H, W) of 0 to 255 by ImageNet's mean and deviation."""
     mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
     return (images - mean) / std
+
+
+def prepare(images: Tensor) -> Tensor:
+    """Make uint8 images (B, 3, H, W) as mm loads them, BGR, a network's input."""
+    return normalize(images.flip(1).float())

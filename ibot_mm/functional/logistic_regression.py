@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 16384  # samples whose scores (CHUNK, C) exist at a time
@@ -43,6 +44,7 @@ class Objective:
         num_classes: C.
         weight_decay: λ, above 0.
         device: Where to compute. Defaults to None, where the features are.
+        normalize: Whether features are L2-normalized here, chunk by chunk. Defaults to False.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Objective:
         num_classes: int,
         weight_decay: float,
         device: torch.device | str | None = None,
+        normalize: bool = False,
     ) -> None:
         self.features = features
         self.labels = labels
@@ -59,6 +62,7 @@ class Objective:
         self.weight_decay = weight_decay
         self.device = torch.device(device or features.device)
         self.dtype = torch.promote_types(features.dtype, torch.float32)
+        self.normalize = normalize
         self.num_passes = 0
 
     def zeros(self) -> Tensor:
@@ -71,6 +75,7 @@ class Objective:
         self.num_passes += 1
         for start in range(0, len(self.features), CHUNK):
             features = self.features[start : start + CHUNK].to(self.device, self.dtype)
+            features = F.normalize(features, dim=1) if self.normalize else features
             yield features, self.labels[start : start + CHUNK].to(self.device, torch.long)
 
     def value_and_gradient(self, weight: Tensor) -> tuple[float, Tensor]:
@@ -113,11 +118,12 @@ def fit_logistic_regression(
     tolerance: float = 1e-6,
     max_steps: int = 50,
     device: torch.device | str | None = None,
+    normalize: bool = False,
 ) -> LogisticRegression:
     """Find the optimum of iBOT's logistic regression (``eval_logistic_regression``).
 
     Args:
-        features: L2-normalized, (N, D); see :class:`Objective`.
+        features: Of shape (N, D); see :class:`Objective`.
         labels: Class ids (N,).
         num_classes: C.
         weight_decay: λ of λ/2 |W|², above 0.
@@ -126,6 +132,8 @@ def fit_logistic_regression(
             rounding keeps a step from bringing anything. Defaults to 1e-6.
         max_steps: Most Newton steps. Defaults to 50.
         device: Where to compute. Defaults to None, where the features are.
+        normalize: Whether features are L2-normalized first, as the protocol has it.
+            Defaults to False.
 
     Raises:
         ValueError: If λ is not positive, labels are out of range or shapes do not fit.
@@ -141,7 +149,7 @@ def fit_logistic_regression(
         raise ValueError(
             f'labels must be in [0, {num_classes}), got {int(labels.min())} to {int(labels.max())}'
         )
-    objective = Objective(features, labels, num_classes, weight_decay, device)
+    objective = Objective(features, labels, num_classes, weight_decay, device, normalize)
     weight = objective.zeros()
     value, gradient = objective.value_and_gradient(weight)
     scale = float(gradient.norm()) or 1.0
