@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Several processes on a machine without GPU."""
 
+import datetime
 import logging
 import os
 import sys
@@ -8,6 +9,7 @@ import sys
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.dist import init_dist
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
@@ -29,6 +31,23 @@ def prepare_cpu_processes(cfg: Config) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.model_wrapper_cfg = wrapper | dict(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
+
+
+def start_processes(launcher: str) -> None:
+    """Make a process group for work without a Runner, on GPUs or not.
+
+    Processes may wait a day for the first one, which works on after what they share.
+
+    Args:
+        launcher: 'none' for one process, 'pytorch', 'slurm' or 'mpi'.
+    """
+    if launcher == 'none':
+        return
+    timeout = datetime.timedelta(days=1)
+    if torch.cuda.is_available():
+        init_dist(launcher, backend='nccl', timeout=timeout.total_seconds())
+    elif not dist.is_initialized():
+        dist.init_process_group('gloo', timeout=timeout)
 
 
 def finish_processes() -> None:

@@ -113,7 +113,8 @@ class FeatureCache:
             FloatingPointError: If a value is not finite in the cache's type; the message has the
                 number of the row in place of a name, ``rows`` of it in ``args[1]``.
         """
-        values = features.detach().cpu().numpy().astype(self.dtype)
+        with np.errstate(over='ignore'):  # seen below
+            values = features.detach().cpu().numpy().astype(self.dtype)
         finite = np.isfinite(values).all(axis=1)
         if not finite.all():
             row = int(rows[int(np.flatnonzero(~finite)[0])])

@@ -43,11 +43,14 @@ class Loading:
     prepare: Callable[[Tensor], Tensor] = prepare
 
 
+LOADING = Loading()
+
+
 def extract_features(
     extractor: nn.Module,
     dataset: BaseDataset,
     cache: FeatureCache,
-    loading: Loading = Loading(),
+    loading: Loading = LOADING,
     title: str = 'features',
 ) -> None:
     """Fill what a cache lacks, in all processes together.

@@ -20,7 +20,8 @@ class PixelExtractor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, 3 * h * w) of images (B, 3, H, W)."""
-        size = [min(SIDE, length) for length in images.shape[-2:]]
+        height, width = images.shape[-2:]
+        size = min(SIDE, height), min(SIDE, width)
         return F.adaptive_avg_pool2d(images, size).flatten(1)
 
     def layout(self, images: Tensor) -> FeatureLayout:

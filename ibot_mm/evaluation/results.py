@@ -97,7 +97,7 @@ def make_table(columns: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -
 
 
 def _setting(setting: Mapping[str, Any]) -> str:
-    hidden = ('share', 'images', 'protocol')
+    hidden = ('share', 'images', 'protocol', 'prototypes_used')
     return ', '.join(f'{name}={value:g}' for name, value in setting.items() if name not in hidden)
 
 

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from .cache import FeatureCache, fingerprint_images, fingerprint_weights
-from .extraction import Loading, extract_features
+from .extraction import LOADING, Loading, extract_features
 from .features import NEIGHBORS, FeatureSettings
 from .frozen_splits import FrozenSplits
 from .protocols import PROTOCOLS, Measurement, Options
@@ -58,7 +58,7 @@ def extract_splits(
     folder: str | Path,
     linear: FeatureSettings = NEIGHBORS,
     project: Callable[[Tensor], Tensor] | None = None,
-    loading: Loading = Loading(),
+    loading: Loading = LOADING,
     dtype: str = 'float32',
     center: bool = False,
 ) -> FrozenSplits:
