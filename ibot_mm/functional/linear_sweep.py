@@ -1,7 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Linear classifiers of many learning rates, trained at once on frozen features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -41,13 +41,20 @@ class LinearSweep:
         flat = torch.addmm(self.bias, features, self.weight.T)
         return flat.unflatten(1, (-1, self.num_classes))
 
-    def step(self, features: Tensor, labels: Tensor, factor: float = 1.0) -> Tensor:
+    def step(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        factor: float = 1.0,
+        average: Callable[[Tensor], None] | None = None,
+    ) -> Tensor:
         """Train by one batch.
 
         Args:
             features: Shape (B, D).
             labels: Class ids (B,).
             factor: Of all learning rates, from a schedule. Defaults to 1.
+            average: Averages a gradient over processes, in place. Defaults to None, one process.
 
         Returns:
             Mean cross-entropy of each layer before the step, (H,).
@@ -59,9 +66,31 @@ class LinearSweep:
         residual.scatter_add_(2, index, -torch.ones_like(index, dtype=residual.dtype))
         residual = residual.flatten(1) / len(labels)  # (B, H * C)
         rates = factor * self.learning_rates
-        weight_buffer, bias_buffer = self._buffers
-        weight_buffer.mul_(self.momentum).addmm_(residual.T, features)
-        bias_buffer.mul_(self.momentum).add_(residual.sum(dim=0))
-        self.weight.addcmul_(weight_buffer, rates[:, None], value=-1)
-        self.bias.addcmul_(bias_buffer, rates, value=-1)
+        gradients = residual.T @ features, residual.sum(dim=0)
+        for parameter, buffer, gradient, rate in zip(
+            (self.weight, self.bias), self._buffers, gradients, (rates[:, None], rates)
+        ):
+            if average is not None:
+                average(gradient)
+            buffer.mul_(self.momentum).add_(gradient)
+            parameter.addcmul_(buffer, rate, value=-1)
         return loss
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights and momentum, the tensors themselves."""
+        names = 'weight', 'bias', 'weight_buffer', 'bias_buffer'
+        return dict(zip(names, (self.weight, self.bias, *self._buffers)))
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over weights and momentum.
+
+        Raises:
+            ValueError: If they are of other shapes.
+        """
+        for name, tensor in self.state_dict().items():
+            if state[name].shape != tensor.shape:
+                raise ValueError(
+                    f'{name} of a linear sweep has shape {tuple(tensor.shape)}, and the state '
+                    f'{tuple(state[name].shape)}'
+                )
+            tensor.copy_(state[name])

@@ -5,6 +5,7 @@ from .compare_with_start import CompareWithStartHook
 from .deferred_log import DeferredLogHook
 from .finite_loss import FiniteLossHook
 from .freezing import FreezePatchEmbeddingHook, FreezePrototypesHook
+from .online_probe import OnlineProbeHook
 from .progress_bar import ProgressBarHook
 from .skipped_images import SkippedImagesHook
 from .teacher import TeacherUpdateHook
@@ -20,6 +21,7 @@ __all__ = [
     'FiniteLossHook',
     'FreezePatchEmbeddingHook',
     'FreezePrototypesHook',
+    'OnlineProbeHook',
     'ProgressBarHook',
     'SkipBadStepsHook',
     'SkippedImagesHook',
