@@ -3,6 +3,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from ibot_mm.feature_extraction import KINDS, extract
 from ibot_mm.frozen_evaluation import Request, evaluate_frozen
 from ibot_mm.frozen_network import load_frozen_network
 
+TOP = Path(__file__).parents[2]
 OPTIONS = Options(ks=(1, 3), epochs=5, shares=(0.5,), learning_rates=(0.1, 1.0))
 
 
@@ -191,3 +195,21 @@ def test_bad_extractions_are_refused(checkpoint, splits_folder, changes, message
     given = dict(checkpoint=checkpoint, folder=splits_folder, image_size=16) | changes
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         extract(**given)
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same(request_, checkpoint, splits_folder, tmp_path):
+    arguments = [
+        *('tools/evaluate.py', str(checkpoint), '--data', str(splits_folder)),
+        *('--image-size', '16', '--num-workers', '0', '--batch-size', '5', '--ks', '1', '3'),
+        *('--protocols', 'knn', '--launcher', 'pytorch', '--out', str(tmp_path / 'two')),
+    ]
+    launch = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29671']
+    result = subprocess.run(
+        [sys.executable, *launch, *arguments], cwd=TOP, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / 'two/results.png').exists()
+    found = json.loads((tmp_path / 'two/results.json').read_text())
+    expected = evaluate_frozen(request_(protocols=('knn',)), OPTIONS)
+    assert found['measurements'] == expected['measurements']
