@@ -31,7 +31,7 @@ def extract(
     """Extract features of all images below a folder, in the order of their names.
 
     Args:
-        checkpoint: Of any known format, see :class:`ibot_mm.PretrainedViT`.
+        checkpoint: Of any known format, see :class:`ibot_mm.Pretrained`.
         folder: Nested as deep as it may be; no labels are needed.
         out: ``.npy``, ``.safetensors`` or ``.parquet``, see
             :func:`ibot_mm.evaluation.feature_files.open_writer`; written as the features come.

@@ -40,7 +40,7 @@ def load_frozen_network(
     """Load a network from a checkpoint alone, or as a pre-training config builds it.
 
     Args:
-        checkpoint: Of any known format, see :class:`ibot_mm.PretrainedViT`. With a config, 'none'
+        checkpoint: Of any known format, see :class:`ibot_mm.Pretrained`. With a config, 'none'
             is the untrained network.
         network: 'teacher' or 'student', where there are both. Defaults to 'teacher'.
         config: Pre-training config whose model the checkpoint is of, for what a checkpoint alone
@@ -67,7 +67,7 @@ def load_frozen_network(
 def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> FrozenNetwork:
     from mmengine.registry import init_default_scope
 
-    from ibot_mm.checkpoint import CheckpointError, load_checkpoint_file
+    from ibot_mm.checkpoint import Checkpoint, CheckpointError
     from ibot_mm.compatibility import load_config
     from ibot_mm.registry import MODELS
 
@@ -79,7 +79,7 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
     if str(checkpoint) == 'none':
         model.init_weights()
     else:
-        tensors = load_checkpoint_file(checkpoint)
+        tensors = Checkpoint.open(checkpoint).tensors
         own = model.state_dict()
         state = {n.removeprefix('state_dict.'): tensor for n, tensor in tensors.items()}
         wrong = [n for n in own if n not in state or state[n].shape != own[n].shape]
@@ -100,11 +100,12 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
 
 
 def _from_checkpoint(checkpoint: str | Path, network: str) -> FrozenNetwork:
-    from ibot_mm.checkpoint import load_checkpoint_file, rebuild_backbone
+    from ibot_mm.checkpoint import Checkpoint, rebuild_backbone
 
-    backbone, report = rebuild_backbone(checkpoint, network)
+    opened = Checkpoint.open(checkpoint)
+    backbone, report = rebuild_backbone(opened, network)
     report.log()
-    neck = load_projection_head(load_checkpoint_file(checkpoint), report.network)
+    neck = load_projection_head(opened.tensors, report.network)
     return FrozenNetwork(backbone, architecture(backbone), neck)
 
 

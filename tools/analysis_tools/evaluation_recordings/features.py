@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ibot_mm.checkpoint import published_to_ibot_mm
-from ibot_mm.checkpoint.swin_names import to_unfold_order
+from ibot_mm.checkpoint import published_to_ibot_mm, to_unfold_order
 from ibot_mm.evaluation import FeatureExtractor, FeatureSettings
 from ibot_mm.evaluation.views import square_image
 from ibot_mm.functional.pooling import (
