@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .frozen_network import FrozenNetwork, load_frozen_network
-
 if TYPE_CHECKING:
     import numpy as np
+
+    from .frozen_network import FrozenNetwork
 
 KINDS = ('cls', 'patch_mean', 'cls_patch_mean', 'patches')
 
@@ -65,6 +65,7 @@ def extract(
     from .evaluation import evaluation_view
     from .evaluation.cache import DTYPES
     from .evaluation.feature_files import SUFFIXES, open_writer
+    from .frozen_network import load_frozen_network
 
     for value, known, name in ((kind, KINDS, 'kind'), (dtype, DTYPES, 'dtype')):
         if value not in known:
@@ -106,7 +107,7 @@ def extract(
 
 
 def _features(
-    network: FrozenNetwork,
+    network: 'FrozenNetwork',
     dataset: Any,
     kind: str,
     num_blocks: int,
