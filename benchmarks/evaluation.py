@@ -1,8 +1,9 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""k-NN classification of features, here and in the published code.
+"""Classification of features, here and in the published code.
 
 ``python -m benchmarks.evaluation --reference PATH`` classifies random features by 10, 20, 100 and
-200 neighbors. ``--share 1`` has ImageNet's numbers: 1,281,167 and 50,000 images.
+200 neighbors; with ``--protocol logistic`` by logistic regression, beside cyanure, the published
+solver, if that is installed. ``--share 1`` has ImageNet's numbers: 1,281,167 and 50,000 images.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,8 +22,10 @@ from benchmarks import measurement
 from benchmarks.published_training import import_published
 from benchmarks.workload import device
 from ibot_mm.functional.knn import weighted_knn
+from ibot_mm.functional.logistic_regression import fit_logistic_regression
 
 BANK, QUERIES, CLASSES, KS = 1_281_167, 50_000, 1000, (10, 20, 100, 200)
+WEIGHT_DECAYS = (1.0, 0.1, 0.01)
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,6 +36,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--share', type=float, default=0.1, help='of the images of ImageNet; default: 0.1'
     )
+    parser.add_argument('--protocol', choices=['knn', 'logistic'], default='knn')
+    parser.add_argument('--classes', type=int, default=CLASSES, help='default: %(default)s')
     parser.set_defaults(rounds=3)
     return parser.parse_args(arguments)
 
@@ -43,18 +49,64 @@ def make_features(number: int, channels: int, centers: Tensor) -> tuple[Tensor, 
     return F.normalize(centers[labels] + noise, dim=1), labels
 
 
-def ours(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> list[float]:
+def ours(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, num_classes: int
+) -> list[float]:
     """Top-1 accuracy (%) for each number of neighbors."""
-    ranked = weighted_knn(bank, bank_labels, queries, KS, num_classes=CLASSES)
+    ranked = weighted_knn(bank, bank_labels, queries, KS, num_classes=num_classes)
     return [100 * (ranked[k][:, 0] == labels).float().mean().item() for k in KS]
 
 
+def ours_logistic(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, num_classes: int
+) -> list[float]:
+    """Top-1 accuracy (%) for each weight decay."""
+    weight, accuracies = None, []
+    for weight_decay in WEIGHT_DECAYS:
+        weight = fit_logistic_regression(
+            bank, bank_labels, num_classes, weight_decay, weight
+        ).weight
+        accuracies.append(100 * ((queries @ weight).argmax(1) == labels).float().mean().item())
+    return accuracies
+
+
+def cyanure_logistic(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, num_classes: int
+) -> list[float]:
+    """The same by the published solver with the published settings."""
+    from cyanure.estimators import Classifier
+
+    accuracies = []
+    for weight_decay in WEIGHT_DECAYS:
+        solver = Classifier(
+            loss='multiclass-logistic',
+            penalty='l2',
+            fit_intercept=False,
+            tol=1e-3,
+            solver='catalyst-miso',
+            random_state=0,
+            max_iter=100,
+            verbose=False,
+            lambda_1=weight_decay,
+            duality_gap_interval=10,
+            n_threads=torch.get_num_threads(),
+        )
+        solver.fit(bank.numpy(), bank_labels.numpy())
+        accuracies.append(100 * float((solver.predict(queries.numpy()) == labels.numpy()).mean()))
+    return accuracies
+
+
 def published(
-    classify: Callable, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
+    classify: Callable,
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    labels: Tensor,
+    num_classes: int,
 ) -> list[float]:
     """The same by the published function, which searches anew for each number."""
     features = bank, bank_labels, queries, labels
-    return [classify(*features, k, 0.07, device() == 'cuda', CLASSES)[0] for k in KS]
+    return [classify(*features, k, 0.07, device() == 'cuda', num_classes)[0] for k in KS]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -64,13 +116,19 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    centers = F.normalize(torch.randn(CLASSES, args.channels, device=device()), dim=1) * 8
+    centers = F.normalize(torch.randn(args.classes, args.channels, device=device()), dim=1) * 8
     bank = make_features(round(BANK * args.share), args.channels, centers)
     queries = make_features(round(QUERIES * args.share), args.channels, centers)
-    runs = {measurement.OURS: partial(ours, *bank, *queries)}
-    if args.reference:
-        knn = import_published(args.reference, 'evaluation.eval_knn').knn_classifier
-        runs[measurement.PUBLISHED] = partial(published, knn, *bank, *queries)
+    features = *bank, *queries
+    if args.protocol == 'logistic':
+        runs = {measurement.OURS: partial(ours_logistic, *features, args.classes)}
+        if find_spec('cyanure'):
+            runs[measurement.PUBLISHED] = partial(cyanure_logistic, *features, args.classes)
+    else:
+        runs = {measurement.OURS: partial(ours, *features, args.classes)}
+        if args.reference:
+            knn = import_published(args.reference, 'evaluation.eval_knn').knn_classifier
+            runs[measurement.PUBLISHED] = partial(published, knn, *features, args.classes)
     accuracy: dict[str, list[float]] = {}
 
     def seconds(name: str, run: Callable[[], list[float]]) -> list[float]:
@@ -80,10 +138,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
     sides = {name: partial(seconds, name, run) for name, run in runs.items()}
     measured = measurement.alternate(sides, args.rounds)
-    settings = vars(args) | dict(device=device(), ks=KS, accuracy=accuracy)
+    settings = vars(args) | dict(device=device(), accuracy=accuracy)
+    settings |= dict(ks=KS) if args.protocol == 'knn' else dict(weight_decays=WEIGHT_DECAYS)
     for name, values in accuracy.items():
         print(f'{name}: top-1 {", ".join(f"{value:.2f}" for value in values)} %')
-    return measurement.report('k-NN evaluation', 's', measured, settings, args.json)
+    return measurement.report(f'{args.protocol} evaluation', 's', measured, settings, args.json)
 
 
 if __name__ == '__main__':

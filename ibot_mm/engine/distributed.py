@@ -13,6 +13,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.dist import init_dist
 from mmengine.logging import print_log
 
 TIMEOUT = 1800  # seconds, as torch's for gloo
@@ -125,6 +126,23 @@ def _find_missing() -> list[int]:
         ]
     except RuntimeError:  # the store was in a process that has ended
         return [0] if rank else []
+
+
+def start_processes(launcher: str) -> None:
+    """Make a process group for work without a Runner, on GPUs or not.
+
+    Processes may wait a day for the first one, which works on after what they share.
+
+    Args:
+        launcher: 'none' for one process, 'pytorch', 'slurm' or 'mpi'.
+    """
+    if launcher == 'none':
+        return
+    timeout = timedelta(days=1)
+    if torch.cuda.is_available():
+        init_dist(launcher, backend='nccl', timeout=timeout.total_seconds())
+    elif not dist.is_initialized():
+        dist.init_process_group('gloo', timeout=timeout)
 
 
 def finish_processes(status: int = 0) -> None:

@@ -2,6 +2,7 @@
 """iBOT: image BERT pre-training with an online tokenizer (arXiv 2111.07832)."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -74,6 +75,7 @@ class IBOT(BaseSelfSupervisor):
         if evaluate not in ('teacher', 'student'):
             raise ValueError(f"evaluate must be 'teacher' or 'student', got {evaluate!r}.")
         self.evaluate = evaluate
+        self._watcher: Callable[[Tensor], None] | None = None
         self._check_prototypes()
         teacher_backbone = copy.deepcopy(backbone) | teacher.get('backbone', {})
         teacher_backbone.pop('init_cfg', None)  # it starts from the student, whatever that loads
@@ -176,7 +178,10 @@ class IBOT(BaseSelfSupervisor):
 
         Prototypes are linear: the mean of their logits is the logits of the mean.
         """
-        projections = self.teacher.neck.project(self.teacher.backbone(images)[-1])
+        tokens = self.teacher.backbone(images)[-1]
+        if self._watcher is not None:
+            self._watcher(tokens[:, 0])
+        projections = self.teacher.neck.project(tokens)
         mean = projections[:, 1:].mean(dim=(0, 1))
         cls, masked = select_tokens(projections, patches).tensor_split([len(images)])
         return self.teacher.neck.logits(cls, masked, mean)
@@ -191,6 +196,10 @@ class IBOT(BaseSelfSupervisor):
         for feature, data_sample in zip(self.extract_feat(inputs)[-1][:, 0], data_samples):
             data_sample.set_field(feature, 'feature')
         return data_samples
+
+    def watch_teacher(self, watcher: Callable[[Tensor], None] | None) -> None:
+        """Hand the teacher's [CLS] tokens (G * B, D), view-major, to a watcher in every step."""
+        self._watcher = watcher
 
     def update_teacher(self, momentum: float, skip: Tensor | None = None) -> None:
         """Move the teacher towards the student: keep ``momentum`` of it, or where ``skip`` all."""

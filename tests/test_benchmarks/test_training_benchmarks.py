@@ -74,11 +74,13 @@ def test_processes(tmp_path, name):
     assert all(figures['median'] > 0 for figures in result['figures'].values())
 
 
-def test_evaluation(capsys):
-    result = evaluation.main(['--share=0.001', '--channels=32', '--rounds=1'])
+@pytest.mark.parametrize('protocol, number', [('knn', 4), ('logistic', 3)])
+def test_evaluation(protocol, number, capsys):
+    options = ['--share=0.001', '--channels=32', '--rounds=1', '--classes=50']
+    result = evaluation.main([*options, f'--protocol={protocol}'])
     assert result['figures'][measurement.OURS]['median'] > 0
     accuracy = result['settings']['accuracy'][measurement.OURS]
-    assert len(accuracy) == 4 and min(accuracy) > 50
+    assert len(accuracy) == number and min(accuracy) > 50
     assert 'top-1' in capsys.readouterr().out
 
 

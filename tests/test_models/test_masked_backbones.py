@@ -85,6 +85,32 @@ def test_tokens_of_all_sizes(kind):
 
 
 @kinds
+def test_last_blocks_end_with_the_output(kind):
+    model = build(kind, mask_token=False).eval()
+    images = torch.randn(2, 3, 32, 32)
+    blocks = model.last_blocks(images, 3)
+    assert len(blocks) == 3
+    torch.testing.assert_close(blocks[-1], model(images)[-1])
+    torch.testing.assert_close(model.last_blocks(images, 2), blocks[1:])
+    raw = model.last_blocks(images, 1, final_norm=False)[0]
+    assert raw.shape == blocks[-1].shape
+    for number in (0, 4):
+        with pytest.raises(ValueError, match='num_blocks must be between 1 and 3'):
+            model.last_blocks(images, number)
+
+
+@layered_kinds
+def test_every_last_block_goes_through_the_final_norm(kind):
+    model = build(kind, mask_token=False).eval()
+    images = torch.randn(2, 3, 32, 32)
+    normed, raw = (model.last_blocks(images, 2, final_norm=final) for final in (True, False))
+    norm = getattr(model, 'timm_model', model)
+    norm = norm.norm if hasattr(norm, 'norm') else norm.ln1
+    for one, other in zip(normed, raw):
+        torch.testing.assert_close(one[:, 1:], norm(other[:, 1:]))
+
+
+@kinds
 def test_masked_patches_do_not_reach_the_output(kind):
     model = build(kind).eval()
     for size in sizes_of(kind):

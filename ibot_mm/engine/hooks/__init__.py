@@ -6,6 +6,7 @@ from .compare_with_start import CompareWithStartHook
 from .finite_loss import FiniteLossHook
 from .freezing import FreezePatchEmbeddingHook, FreezePrototypesHook
 from .log_history import LogHistoryHook
+from .online_probe import OnlineProbeHook
 from .progress_bar import ProgressBarHook
 from .runtime_info import DeferredRuntimeInfoHook
 from .skipped_images import SkippedImagesHook
@@ -24,6 +25,7 @@ __all__ = [
     'FreezePatchEmbeddingHook',
     'FreezePrototypesHook',
     'LogHistoryHook',
+    'OnlineProbeHook',
     'ProgressBarHook',
     'SkipBadStepsHook',
     'SkippedImagesHook',

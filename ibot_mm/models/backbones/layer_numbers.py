@@ -38,3 +38,17 @@ def check_frozen_stages(frozen_stages: int, num_layers: int) -> int:
             f'{frozen_stages}.'
         )
     return frozen_stages
+
+
+def check_num_blocks(num_blocks: int, num_layers: int) -> int:
+    """The number itself.
+
+    Raises:
+        ValueError: If it is not between 1 and the number of layers.
+    """
+    if not 1 <= num_blocks <= num_layers:
+        raise ValueError(
+            f'num_blocks must be between 1 and {num_layers}, the blocks of the network, got '
+            f'{num_blocks}.'
+        )
+    return num_blocks

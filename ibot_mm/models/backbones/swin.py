@@ -1,7 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Swin Transformer with a mask token."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import MODELS
 
+from .layer_numbers import check_num_blocks
 from .patch_embedding import embed_patches
 
 NORM = dict(type='LN', eps=1e-6)
@@ -165,17 +166,55 @@ class MaskedSwinTransformer(SwinTransformer):
         tokens, grid = embed_patches(self.patch_embed, images)  # (B, N, C), (H/p, W/p)
         if masks is not None:
             tokens = self._mask(tokens, masks, grid)
-        tokens = self.drop_after_pos(tokens)
+        for output in self._run_blocks(self.drop_after_pos(tokens), grid):
+            tokens = output
+        return (_mean_first(self._final_norm(tokens)),)
+
+    def last_blocks(
+        self, images: Tensor, num_blocks: int = 1, final_norm: bool = True
+    ) -> list[Tensor]:
+        """Tokens of the last blocks, before a stage's down-sampling.
+
+        As published, those of the last stage go through the final norm and those of earlier stages
+        are taken as they are.
+
+        Args:
+            images: Shape (B, 3, H, W).
+            num_blocks: How many, counted from the end, over the stages. Defaults to 1.
+            final_norm: Whether those of the last stage go through the final norm. Defaults to True.
+
+        Returns:
+            For each block, in network order, (B, 1 + N, D), with N and D of its stage: the mean of
+            its tokens, then these.
+
+        Raises:
+            ValueError: If the network does not have so many blocks.
+        """
+        total = sum(self.depths)
+        first = total - check_num_blocks(num_blocks, total)
+        tokens, grid = embed_patches(self.patch_embed, images)
+        outputs = []
+        for index, output in enumerate(self._run_blocks(self.drop_after_pos(tokens), grid)):
+            if index >= first:
+                last_stage = index >= total - self.depths[-1]
+                output = self._final_norm(output) if final_norm and last_stage else output
+                outputs.append(_mean_first(output))
+        return outputs
+
+    def _run_blocks(self, tokens: Tensor, grid: tuple[int, int]) -> Iterator[Tensor]:
+        """Tokens after each block."""
         for stage in self.stages:
             for block in stage.blocks:
                 if self.checkpoint_activations and self.training:
                     tokens = checkpoint(block, tokens, grid, use_reentrant=False)
                 else:
                     tokens = block(tokens, grid)
+                yield tokens
             if stage.downsample is not None:
                 tokens, grid = stage.downsample(tokens, grid)
-        tokens = self.get_submodule(f'norm{self.num_layers - 1}')(tokens)
-        return (torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1),)
+
+    def _final_norm(self, tokens: Tensor) -> Tensor:
+        return self.get_submodule(f'norm{self.num_layers - 1}')(tokens)
 
     def _mask(self, tokens: Tensor, masks: Tensor, grid: Sequence[int]) -> Tensor:
         if self.mask_token is None:
@@ -196,6 +235,10 @@ class MaskedSwinTransformer(SwinTransformer):
         if param_name == f'{prefix}mask_token':
             return 0, sum(self.depths) + 2
         return super().get_layer_depth(param_name, prefix)
+
+
+def _mean_first(tokens: Tensor) -> Tensor:
+    return torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
 
 
 def _stage(resolution: int, window_size: int) -> dict:

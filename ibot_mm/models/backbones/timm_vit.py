@@ -15,7 +15,7 @@ from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import MODELS
 
 from .create_timm import create_timm_vit
-from .layer_numbers import check_frozen_stages, resolve_indices
+from .layer_numbers import check_frozen_stages, check_num_blocks, resolve_indices
 from .patches import check_size, hide_patches
 
 OUT_TYPES = ('raw', 'featmap', 'cls_token')
@@ -207,6 +207,44 @@ class TimmVisionTransformer(BaseModule):
         grid = model.patch_embed.dynamic_feat_size(size)
         return tuple(self._output(tokens, grid) for tokens in layers)
 
+    def last_blocks(
+        self, images: Tensor, num_blocks: int = 1, final_norm: bool = True
+    ) -> list[Tensor]:
+        """Tokens of the last blocks, whatever ``out_indices`` and ``out_type``.
+
+        Args:
+            images: Shape (B, 3, H, W).
+            num_blocks: How many, counted from the end. Defaults to 1.
+            final_norm: Whether each goes through timm's final norm. Defaults to True.
+
+        Returns:
+            For each block, in network order, (B, 1 + H/p * W/p, D): [CLS], or what timm makes of
+            the patches where there is none, then the patches.
+
+        Raises:
+            ValueError: If the network does not have so many blocks.
+        """
+        model = self.timm_model
+        outputs = model.forward_intermediates(
+            images,
+            indices=check_num_blocks(num_blocks, self.num_layers),
+            return_prefix_tokens=model.num_prefix_tokens > 0,
+            norm=final_norm,
+            output_fmt='NLC',
+            intermediates_only=True,
+        )
+        if model.num_prefix_tokens:
+            outputs = [torch.cat([prefix, patches], dim=1) for patches, prefix in outputs]
+        return [self._cls_and_patches(tokens) for tokens in outputs]
+
+    def _cls_and_patches(self, tokens: Tensor) -> Tensor:
+        patches = tokens[:, self.timm_model.num_prefix_tokens :]
+        if self.with_cls_token:
+            cls = tokens[:, 0]
+        else:
+            cls = self.timm_model.forward_head(tokens, pre_logits=True)
+        return torch.cat([cls[:, None], patches], dim=1)
+
     def _hide(self, module: Any, inputs: tuple[Tensor], patches: Tensor) -> Tensor | None:
         """Of patches (B, H/p, W/p, D) or (B, H/p * W/p, D), after timm's embedding of them."""
         if self._masks is None:
@@ -221,11 +259,8 @@ class TimmVisionTransformer(BaseModule):
         if self.out_type == 'featmap':
             # Contiguous: on a view mmcv's RoIAlign gives wrong values on the CPU without a word.
             return patches.transpose(1, 2).unflatten(2, grid).contiguous()
-        if self.with_cls_token:
-            cls = tokens[:, 0]
-        else:
-            cls = self.timm_model.forward_head(tokens, pre_logits=True)
-        return cls if self.out_type == 'cls_token' else torch.cat([cls[:, None], patches], dim=1)
+        tokens = self._cls_and_patches(tokens)
+        return tokens[:, 0] if self.out_type == 'cls_token' else tokens
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise decay, and the number of depths.

@@ -21,7 +21,7 @@ from ibot_mm.functional.token_selection import token_rows
 from ibot_mm.registry import MODELS
 
 from .attention import attend, forward_layer, forward_rows
-from .layer_numbers import check_frozen_stages, resolve_indices
+from .layer_numbers import check_frozen_stages, check_num_blocks, resolve_indices
 from .patch_embedding import embed_patches
 from .patches import check_size, hide_patches
 
@@ -208,11 +208,7 @@ class MaskedVisionTransformer(VisionTransformer):
                 without mask token or do not fit the patch grid.
         """
         tokens, grid = self._embed(images, masks)
-        angles = None
-        if self.rotary:
-            channels = self.embed_dims // self.arch_settings['num_heads']
-            angles = rotary_angles(grid, channels, device=tokens.device)  # (N, C / 2)
-
+        angles = self._angles(tokens, grid)
         outputs = []
         for index in range(self.num_layers - (patches is not None)):
             tokens = self._run(self._forward_layer, index, tokens, grid, angles)
@@ -224,6 +220,47 @@ class MaskedVisionTransformer(VisionTransformer):
             tokens = self._run(forward_rows, self.layers[-1], tokens, rows, angles)
             outputs.append(self._normalize(self.num_layers - 1, tokens))
         return tuple(outputs)
+
+    def last_blocks(
+        self, images: Tensor, num_blocks: int = 1, final_norm: bool = True
+    ) -> list[Tensor]:
+        """Tokens of the last blocks, whatever ``out_indices`` and ``out_type``.
+
+        Args:
+            images: Shape (B, 3, H, W).
+            num_blocks: How many, counted from the end. Defaults to 1.
+            final_norm: Whether each goes through the final norm, as iBOT's evaluations read them.
+                Defaults to True.
+
+        Returns:
+            For each block, in network order, (B, 1 + H/p * W/p, D): [CLS], or where there is none
+            the mean of the patches, then the patches.
+
+        Raises:
+            ValueError: If the network does not have so many blocks.
+        """
+        first = self.num_layers - check_num_blocks(num_blocks, self.num_layers)
+        tokens, grid = self._embed(images, None)
+        angles = self._angles(tokens, grid)
+        outputs = []
+        for index in range(self.num_layers):
+            tokens = self._run(self._forward_layer, index, tokens, grid, angles)
+            if index >= first:
+                kept = self.ln1(tokens) if final_norm and self.final_norm else tokens
+                outputs.append(self._cls_and_patches(kept))
+        return outputs
+
+    def _cls_and_patches(self, tokens: Tensor) -> Tensor:
+        patches = tokens[:, self.num_extra_tokens + self.num_registers :]
+        cls = tokens[:, :1] if self.cls_token is not None else patches.mean(dim=1, keepdim=True)
+        return torch.cat([cls, patches], dim=1)
+
+    def _angles(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor | None:
+        """Of the rotary position embedding, (N, C / 2)."""
+        if not self.rotary:
+            return None
+        channels = self.embed_dims // self.arch_settings['num_heads']
+        return rotary_angles(grid, channels, device=tokens.device)
 
     def _run(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
         """Call, keeping activations or not."""

@@ -1,0 +1,55 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Linear probing in its quick form: the published sweep on features of unchanged images.
+
+The published protocol augments the training images (random crops and flips), for which each
+epoch is a pass of the network; configs/cls/linear_* do that. This one trains on the test view.
+"""
+
+import torch
+from torch import Tensor
+
+from ibot_mm.functional.linear_sweep import LinearSweep
+from ibot_mm.functional.schedules import cosine
+
+from ..frozen_splits import FrozenSplits
+from .measurement import Measurement, Options
+
+CHUNK = 1024  # held-out images scored at once
+
+
+def linear(splits: FrozenSplits, options: Options) -> list[Measurement]:
+    """Train a linear layer of each learning rate at once, and measure all after the last epoch.
+
+    SGD with momentum 0.9, learning rates counted by 256 images, cosine per epoch, as published.
+    Data smaller than the batch are one batch.
+    """
+    train, held_out = splits.features(splits.linear)
+    labels = splits.train_labels.to(options.device)
+    generator = torch.Generator().manual_seed(options.seed)
+    batch_size = min(options.batch_size, len(train))
+    start = torch.randn(splits.num_classes, train.shape[1], generator=generator) * 0.01
+    rates = [rate * batch_size / 256 for rate in options.learning_rates]
+    sweep = LinearSweep(start.to(options.device), rates)
+    for epoch in range(options.epochs):
+        factor = cosine(1.0, 0.0, epoch, options.epochs)
+        for rows in torch.randperm(len(train), generator=generator).split(batch_size):
+            features = train[rows].to(options.device, torch.float32)
+            sweep.step(features, labels[rows.to(labels.device)], factor)
+
+    hits = torch.zeros(len(rates), 2, dtype=torch.long)
+    parts = zip(held_out.split(CHUNK), splits.held_out_labels.split(CHUNK))
+    for features, targets in parts:
+        hits += _hits(sweep, features.to(options.device, torch.float32), targets)
+    accuracies = 100 * hits.double() / len(held_out)
+    return [
+        Measurement(dict(lr=rate), dict(top1=float(top1), top5=float(top5)))
+        for rate, (top1, top5) in zip(options.learning_rates, accuracies)
+    ]
+
+
+def _hits(sweep: LinearSweep, features: Tensor, targets: Tensor) -> Tensor:
+    """Right answers among the first and the first five, by layer, (H, 2)."""
+    scores = sweep.scores(features).nan_to_num(nan=-torch.inf)  # of layers that diverged
+    ranked = scores.topk(min(5, scores.shape[2]), dim=2).indices.cpu()
+    right = ranked == targets[:, None, None]
+    return torch.stack([right[:, :, 0].sum(dim=0), right.any(dim=2).sum(dim=0)], dim=1)

@@ -1,0 +1,45 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Results on ImageNet-1K as published (paper and README of github.com/bytedance/ibot), percent."""
+
+# Architecture -> protocol -> what varies within it ('' for nothing) -> number. Pre-trained on
+# ImageNet-1K with block masks.
+PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
+    'vit_small_patch16': {
+        'knn': {'': 75.2},
+        'linear': {'': 77.9},
+        'clustering': {'acc': 43.4, 'ari': 32.8, 'nmi': 78.6, 'fmi': 35.6},
+        'few_labels': {
+            '0.01 knn': 62.3,
+            '0.1 knn': 70.1,
+            '0.01 linear': 62.5,
+            '0.1 linear': 72.2,
+            '0.01 logistic': 65.9,
+            '0.1 logistic': 73.4,
+        },
+    },
+    'vit_base_patch16': {'knn': {'': 77.1}, 'linear': {'': 79.5}},
+    'vit_large_patch16': {'knn': {'': 78.0}, 'linear': {'': 81.0}},
+    'swin_tiny_patch4_window7': {'knn': {'': 75.3}, 'linear': {'': 78.6}},
+    'swin_tiny_patch4_window14': {'knn': {'': 76.2}, 'linear': {'': 79.3}},
+}
+NUM_CLASSES = 1000  # of the data that they are for
+
+
+def published_number(
+    architecture: str, protocol: str, detail: str = '', num_classes: int = NUM_CLASSES
+) -> float | None:
+    """A published number to stand beside a measured one.
+
+    Args:
+        architecture: Such as 'vit_small_patch16'.
+        protocol: Name of the protocol.
+        detail: Metric of clustering, or share and protocol of few labels. Defaults to ''.
+        num_classes: Of the data measured on; only ImageNet-1K's 1000 have published numbers.
+            Defaults to 1000.
+
+    Returns:
+        In percent, or None if there is none.
+    """
+    if num_classes != NUM_CLASSES:
+        return None
+    return PUBLISHED.get(architecture, {}).get(protocol, {}).get(detail)

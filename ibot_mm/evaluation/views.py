@@ -1,0 +1,61 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""How images are brought to a network for evaluation."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, of ImageNet
+
+
+def evaluation_view(crop_size: int = 224, resize: int | None = None) -> list[dict[str, Any]]:
+    """The published test view as a pipeline of mm.
+
+    Args:
+        crop_size: Side of the center crop in pixels. Defaults to 224.
+        resize: Pixels of the shorter side before it, bicubic with antialiasing. Defaults to None,
+            8/7 of ``crop_size``: 256 for 224.
+
+    Returns:
+        Configs of transforms that end in ``PackInputs``; images come out as uint8, BGR.
+    """
+    return [
+        dict(type='mmpretrain.LoadImageFromFile'),
+        dict(
+            type='mmpretrain.ResizeEdge',
+            scale=resize or crop_size * 8 // 7,
+            edge='short',
+            backend='pillow',
+            interpolation='bicubic',
+        ),
+        dict(type='mmpretrain.CenterCrop', crop_size=crop_size),
+        dict(type='mmpretrain.PackInputs'),
+    ]
+
+
+def square_image(image: np.ndarray, size: int) -> Tensor:
+    """Make an image square, without regard to its proportions, as published for copy detection.
+
+    Args:
+        image: uint8, RGB, (H, W, 3).
+        size: Side in pixels; the resize is Pillow's bicubic one.
+
+    Returns:
+        Normalized, (3, size, size), float64.
+    """
+    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    return normalize(torch.from_numpy(np.array(resized)).permute(2, 0, 1).double())
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Normalize RGB images (..., 3, H, W) of 0 to 255 by ImageNet's mean and deviation."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (images - mean) / std
+
+
+def prepare(images: Tensor) -> Tensor:
+    """Make uint8 images (B, 3, H, W) as mm loads them, BGR, a network's input."""
+    return normalize(images.flip(1).float())

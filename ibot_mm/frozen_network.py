@@ -1,0 +1,175 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""A pre-trained network, frozen, with all that an evaluation reads of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+NETWORKS = ('teacher', 'student')
+
+
+@dataclass(frozen=True)
+class FrozenNetwork:
+    """A backbone in evaluation mode, and beside it what the checkpoint or its config has.
+
+    Args:
+        backbone: With ``last_blocks``.
+        name: Of the architecture, such as 'vit_small_patch16'.
+        neck: The projection head. Defaults to None, not there.
+        prepare: Makes uint8 BGR images (B, 3, H, W) the network's input. Defaults to None, RGB
+            normalized by ImageNet's statistics.
+    """
+
+    backbone: Any
+    name: str
+    neck: nn.Module | None = None
+    prepare: Callable[[Tensor], Tensor] | None = None
+
+    def project(self) -> Callable[[Tensor], Tensor] | None:
+        """[CLS] tokens (B, D) to logits (B, K), if there is a projection head."""
+        neck: Any = self.neck
+        return None if neck is None else lambda cls: neck.logits(neck.project(cls))[0]
+
+
+def load_frozen_network(
+    checkpoint: str | Path, network: str = 'teacher', config: str | Path | None = None
+) -> FrozenNetwork:
+    """Load a network from a checkpoint alone, or as a pre-training config builds it.
+
+    Args:
+        checkpoint: Of any known format, see :class:`ibot_mm.Pretrained`. With a config, 'none'
+            is the untrained network.
+        network: 'teacher' or 'student', where there are both. Defaults to 'teacher'.
+        config: Pre-training config whose model the checkpoint is of, for what a checkpoint alone
+            does not tell. Defaults to None.
+
+    Raises:
+        ValueError: If ``network`` is neither of the two, or there is no such network.
+        CheckpointError: If the weights do not fit, or match nothing.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f'network must be one of {NETWORKS}, got {network!r}')
+    if config is not None:
+        loaded = _from_config(checkpoint, network, config)
+    elif str(checkpoint) == 'none':
+        raise ValueError("the checkpoint 'none', an untrained network, needs --config")
+    else:
+        loaded = _from_checkpoint(checkpoint, network)
+    for module in (loaded.backbone, loaded.neck):
+        if module is not None:
+            module.float().eval().requires_grad_(False)
+    return loaded
+
+
+def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> FrozenNetwork:
+    from mmengine.registry import init_default_scope
+
+    from ibot_mm.checkpoint import Checkpoint, CheckpointError
+    from ibot_mm.compatibility import load_config
+    from ibot_mm.registry import MODELS
+
+    cfg = load_config(path)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    if not hasattr(cfg.get('model', None), 'backbone'):
+        raise ValueError(f'{path} does not have a model with a backbone')
+    model: Any = MODELS.build(cfg.model)
+    if str(checkpoint) == 'none':
+        model.init_weights()
+    else:
+        tensors = Checkpoint.open(checkpoint).tensors
+        own = model.state_dict()
+        state = {n.removeprefix('state_dict.'): tensor for n, tensor in tensors.items()}
+        wrong = [n for n in own if n not in state or state[n].shape != own[n].shape]
+        if wrong:
+            raise CheckpointError(
+                f'{checkpoint} is not a checkpoint of the model of {path}: {len(wrong)} of '
+                f'{len(own)} tensors are missing or of another shape, {", ".join(wrong[:4])}. '
+                'Leave the config out to build the network from the checkpoint alone'
+            )
+        model.load_state_dict({n: state[n] for n in own})
+    part = model.teacher if network == 'teacher' and hasattr(model, 'teacher') else model
+
+    def prepare(images: Tensor) -> Tensor:
+        return model.data_preprocessor.to(images.device)(dict(inputs=images))['inputs']
+
+    neck = part.neck if hasattr(getattr(part, 'neck', None), 'logits') else None
+    return FrozenNetwork(part.backbone, architecture(part.backbone), neck, prepare)
+
+
+def _from_checkpoint(checkpoint: str | Path, network: str) -> FrozenNetwork:
+    from ibot_mm.checkpoint import Checkpoint, rebuild_backbone
+
+    opened = Checkpoint.open(checkpoint)
+    backbone, report = rebuild_backbone(opened, network)
+    report.log()
+    neck = load_projection_head(opened.tensors, report.network)
+    return FrozenNetwork(backbone, architecture(backbone), neck)
+
+
+def load_projection_head(tensors: Mapping[str, Tensor], prefix: str) -> nn.Module | None:
+    """Build the projection head that a checkpoint has beside a backbone.
+
+    Args:
+        tensors: Of the checkpoint.
+        prefix: What the names of the backbone have in front, such as 'teacher.backbone.'.
+
+    Returns:
+        :class:`ibot_mm.IBOTNeck` with its weights, or None if there is none.
+    """
+    from ibot_mm.checkpoint import published_to_ibot_mm
+    from ibot_mm.registry import MODELS
+
+    if not prefix.endswith('backbone.'):
+        return None
+    beside = prefix.removesuffix('backbone.')
+    state = {n.removeprefix(beside): t for n, t in tensors.items() if n.startswith(beside)}
+    published = {n: t for n, t in state.items() if n.startswith('head.')}
+    own = {n.removeprefix('neck.'): t for n, t in state.items() if n.startswith('neck.')}
+    if published and not own:
+        names = published_to_ibot_mm(published, shared_head=False)
+        own = {names[name].removeprefix('neck.'): t for name, t in published.items()}
+    if not any(name.startswith('cls_prototypes.') for name in own):
+        return None
+    own = {n: t for n, t in own.items() if not n.startswith('patch_prototypes.')}
+    gain = 'cls_prototypes.parametrizations.weight.original0'
+    bottleneck = gain in own
+    layers = [own[f'layers.{i}.weight'] for i in range(len(own)) if f'layers.{i}.weight' in own]
+    prototypes = own[gain.replace('0', '1') if bottleneck else 'cls_prototypes.weight']
+    norm = None
+    if 'norm.weight' in own:
+        norm = dict(type='BN1d' if 'norm.running_mean' in own else 'LN')
+    neck: nn.Module = MODELS.build(
+        dict(
+            type='ibot_mm.IBOTNeck',
+            in_channels=(layers[0] if layers else prototypes).shape[1],
+            num_prototypes=len(prototypes),
+            hidden_channels=layers[0].shape[0] if layers else 1,
+            bottleneck_channels=layers[-1].shape[0] if bottleneck else 0,
+            num_layers=len(layers) + (not bottleneck),
+            norm_cfg=norm,
+        )
+    )
+    target = neck.state_dict()
+    neck.load_state_dict({n: t.reshape(target[n].shape) for n, t in own.items()})
+    return neck
+
+
+def architecture(backbone: Any) -> str:
+    """Name of a backbone's architecture, after those of :func:`ibot_mm.list_backbones`."""
+    if hasattr(backbone, 'timm_model'):
+        return str(backbone.timm_model.default_cfg.get('architecture', 'timm'))
+    if hasattr(backbone, 'stages'):
+        sizes = {(96, 6): 'tiny', (96, 18): 'small', (128, 18): 'base', (192, 18): 'large'}
+        size = sizes.get((backbone.embed_dims, backbone.depths[2 % len(backbone.depths)]), 'other')
+        window = backbone.stages[0].blocks[0].attn.w_msa.window_size[0]
+        return f'swin_{size}_patch{_patch(backbone)}_window{window}'
+    sizes = {(192, 12): 'tiny', (384, 12): 'small', (768, 12): 'base', (1024, 24): 'large'}
+    size = sizes.get((backbone.embed_dims, backbone.num_layers), 'other')
+    return f'vit_{size}_patch{_patch(backbone)}'
+
+
+def _patch(backbone: Any) -> int:
+    return int(backbone.patch_embed.projection.kernel_size[0])

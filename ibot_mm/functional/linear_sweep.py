@@ -1,0 +1,96 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Linear classifiers of many learning rates, trained at once on frozen features."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+# The published sweep: {1 ... 9} x {1e-4, 1e-3, 1e-2, 1e-1, 1}, for 256 images a step.
+LEARNING_RATES = tuple(
+    round(digit * 10.0**power, 4) for power in range(-4, 1) for digit in range(1, 10)
+)
+
+
+class LinearSweep:
+    """Linear layers by SGD with momentum, one for each learning rate.
+
+    All of them are one matrix: scores and gradients are one product each. Cross-entropy, no weight
+    decay; weights start from a normal distribution of deviation 0.01 that all have in common,
+    biases from 0 (``eval_linear_multi``).
+
+    Args:
+        weight: Start of each layer, (C, D).
+        learning_rates: Of the H layers, as they are used.
+        momentum: Defaults to 0.9.
+    """
+
+    def __init__(
+        self, weight: Tensor, learning_rates: Sequence[float], momentum: float = 0.9
+    ) -> None:
+        number = len(learning_rates)
+        self.num_classes = len(weight)
+        self.weight = weight.repeat(number, 1)  # (H * C, D)
+        self.bias = weight.new_zeros(len(self.weight))
+        self.learning_rates = weight.new_tensor(learning_rates).repeat_interleave(len(weight))
+        self.momentum = momentum
+        self._buffers = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Scores (B, H, C) of features (B, D)."""
+        flat = torch.addmm(self.bias, features, self.weight.T)
+        return flat.unflatten(1, (-1, self.num_classes))
+
+    def step(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        factor: float = 1.0,
+        average: Callable[[Tensor], None] | None = None,
+    ) -> Tensor:
+        """Train by one batch.
+
+        Args:
+            features: Shape (B, D).
+            labels: Class ids (B,).
+            factor: Of all learning rates, from a schedule. Defaults to 1.
+            average: Averages a gradient over processes, in place. Defaults to None, one process.
+
+        Returns:
+            Mean cross-entropy of each layer before the step, (H,).
+        """
+        log_probabilities = self.scores(features).log_softmax(dim=2)
+        index = labels[:, None, None].expand(-1, log_probabilities.shape[1], 1)
+        loss = -log_probabilities.gather(2, index).mean(dim=(0, 2))
+        residual = log_probabilities.exp_()
+        residual.scatter_add_(2, index, -torch.ones_like(index, dtype=residual.dtype))
+        residual = residual.flatten(1) / len(labels)  # (B, H * C)
+        rates = factor * self.learning_rates
+        gradients = residual.T @ features, residual.sum(dim=0)
+        for parameter, buffer, gradient, rate in zip(
+            (self.weight, self.bias), self._buffers, gradients, (rates[:, None], rates)
+        ):
+            if average is not None:
+                average(gradient)
+            buffer.mul_(self.momentum).add_(gradient)
+            parameter.addcmul_(buffer, rate, value=-1)
+        return loss
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights and momentum, the tensors themselves."""
+        names = 'weight', 'bias', 'weight_buffer', 'bias_buffer'
+        return dict(zip(names, (self.weight, self.bias, *self._buffers)))
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over weights and momentum.
+
+        Raises:
+            ValueError: If they are of other shapes.
+        """
+        for name, tensor in self.state_dict().items():
+            if state[name].shape != tensor.shape:
+                raise ValueError(
+                    f'{name} of a linear sweep has shape {tuple(tensor.shape)}, and the state '
+                    f'{tuple(state[name].shape)}'
+                )
+            tensor.copy_(state[name])

@@ -1,0 +1,215 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""From a checkpoint and a folder to numbers: what tools/evaluate.py does."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ibot_mm.checkpoint import CheckpointError
+from ibot_mm.evaluation import Options
+from ibot_mm.feature_extraction import KINDS, extract
+from ibot_mm.frozen_evaluation import Request, evaluate_frozen
+from ibot_mm.frozen_network import load_frozen_network
+
+TOP = Path(__file__).parents[2]
+OPTIONS = Options(ks=(1, 3), epochs=5, shares=(0.5,), learning_rates=(0.1, 1.0))
+
+
+@pytest.fixture
+def request_(checkpoint, splits_folder, tmp_path):
+    def make(**changes):
+        given = dict(
+            checkpoint=str(checkpoint),
+            data=str(splits_folder),
+            out=str(tmp_path / 'out'),
+            image_size=16,
+            num_workers=0,
+        )
+        return Request(**(given | changes))
+
+    return make
+
+
+def count_passes(monkeypatch):
+    """Images that went through a network from now on."""
+    from ibot_mm.evaluation import FeatureExtractor
+
+    seen = []
+    forward = FeatureExtractor.forward
+
+    def counting(self, images):
+        seen.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(FeatureExtractor, 'forward', counting)
+    return seen
+
+
+def test_all_protocols_read_one_pass_over_the_images(request_, monkeypatch, tmp_path):
+    seen = count_passes(monkeypatch)
+    protocols = ('knn', 'linear', 'logistic', 'clustering', 'few_labels')
+    results = evaluate_frozen(request_(protocols=protocols, baselines=True), OPTIONS)
+    assert sum(seen) == 2 * (24 + 12)  # trained and untrained
+    assert set(results['summary']) == {'teacher', 'untrained', 'pixels'}
+    assert json.loads((tmp_path / 'out/results.json').read_text()) == json.loads(
+        json.dumps(results)
+    )
+    assert torch.__version__.startswith(results['versions']['torch'])
+    by_protocol = {row['protocol']: row['value'] for row in results['summary']['pixels']}
+    assert by_protocol['knn'] > 90  # the classes are colors
+    seen.clear()
+    again = evaluate_frozen(request_(protocols=('knn',)), OPTIONS)
+    assert not seen  # found in the cache
+    assert again['measurements']['teacher']['knn'] == results['measurements']['teacher']['knn']
+
+
+def test_other_network_data_and_view_are_extracted_anew(
+    request_, monkeypatch, splits_folder, tmp_path
+):
+    seen = count_passes(monkeypatch)
+    other = shutil.copytree(splits_folder, tmp_path / 'other')
+    (other / 'train/class_0/0.png').unlink()
+    for changes in ({}, dict(network='student'), dict(image_size=24), dict(data=str(other))):
+        evaluate_frozen(request_(protocols=('knn',), **changes), OPTIONS)
+    assert sum(seen) == 36 + 36 + 36 + 23  # the held-out images of the last are the same
+
+
+def test_interrupted_extraction_goes_on(request_, monkeypatch):
+    from ibot_mm.evaluation import FeatureCache
+
+    write, calls = FeatureCache.write, []
+
+    def breaking(self, rows, features):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(len(rows))
+        write(self, rows, features)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureCache, 'write', breaking)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_frozen(request_(protocols=('knn',), batch_size=5), OPTIONS)
+    seen = count_passes(monkeypatch)
+    results = evaluate_frozen(request_(protocols=('knn',), batch_size=5), OPTIONS)
+    assert sum(seen) == 36 - 10
+    fresh = evaluate_frozen(request_(protocols=('knn',), out=request_().out + '2'), OPTIONS)
+    assert fresh['measurements'] == results['measurements']
+
+
+def test_config_and_checkpoint_alone_give_the_same(request_, checkpoint, pretrain_config):
+    alone = load_frozen_network(checkpoint)
+    built = load_frozen_network(checkpoint, config=pretrain_config)
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(alone.backbone(images)[-1], built.backbone(images)[-1])
+    cls = torch.randn(3, 16)
+    torch.testing.assert_close(alone.project()(cls), built.project()(cls))
+    student = load_frozen_network(checkpoint, 'student')
+    assert not torch.allclose(student.backbone(images)[-1], alone.backbone(images)[-1])
+    assert not torch.allclose(student.project()(cls), alone.project()(cls))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_extraction(kind, checkpoint, splits_folder, tmp_path):
+    options = dict(kind=kind, image_size=16, num_workers=0, batch_size=5)
+    features, names = extract(checkpoint, splits_folder / 'val', **options)
+    shape = dict(cls=(16,), patch_mean=(16,), cls_patch_mean=(32,), patches=(4, 16))[kind]
+    assert features.shape == (12, *shape)
+    assert names[0] == 'class_0/0.png' and len(names) == 12
+    path, _ = extract(checkpoint, splits_folder / 'val', tmp_path / 'x.npy', **options)
+    assert np.array_equal(np.load(path), features)
+
+
+def spoiled(checkpoint, path, change):
+    content = torch.load(checkpoint)
+    change(content['state_dict'])
+    torch.save(content, path)
+    return path
+
+
+def test_features_that_are_not_finite_name_the_image(request_, checkpoint, splits_folder, tmp_path):
+    def change(state):
+        state['teacher.backbone.ln1.bias'][3] = float('nan')
+
+    path = spoiled(checkpoint, tmp_path / 'nan.pth', change)
+    for run in (
+        lambda: evaluate_frozen(request_(checkpoint=str(path), protocols=('knn',)), OPTIONS),
+        lambda: extract(path, splits_folder / 'train', image_size=16, num_workers=0),
+    ):
+        with pytest.raises(FloatingPointError, match=r'train/class_0/0\.png are not finite'):
+            run()
+
+
+def test_weights_that_match_nothing_are_refused(request_, pretrain_config, tmp_path):
+    torch.save(dict(state_dict=dict(weight=torch.zeros(2, 2))), tmp_path / 'other.pth')
+    for config in (None, str(pretrain_config)):
+        given = request_(checkpoint=str(tmp_path / 'other.pth'), config=config)
+        with pytest.raises(CheckpointError, match='holds no ViT|not a checkpoint of the model'):
+            evaluate_frozen(given, OPTIONS)
+
+
+def test_checkpoint_without_projection_head_is_refused_for_clustering(
+    request_, checkpoint, tmp_path, monkeypatch
+):
+    content = torch.load(checkpoint)
+    state = {n: t for n, t in content['state_dict'].items() if n.startswith('backbone.')}
+    torch.save(content | dict(state_dict=state), tmp_path / 'backbone.pth')
+    seen = count_passes(monkeypatch)
+    given = request_(checkpoint=str(tmp_path / 'backbone.pth'), protocols=('knn', 'clustering'))
+    with pytest.raises(ValueError, match='does not have one: give the full checkpoint'):
+        evaluate_frozen(given, OPTIONS)
+    assert not seen
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(data=None), 'no images: give --data ROOT'),
+        (dict(checkpoint='none'), 'needs --config'),
+        (dict(network='head'), "must be one of .* got 'head'"),
+        (dict(protocols=('knn',), num_blocks=2), 'which is not asked for'),
+        (dict(protocols=('cnn',)), "unknown protocol 'cnn'"),
+        (dict(dtype='int8'), "got 'int8'"),
+    ],
+)
+def test_bad_requests_are_refused(request_, changes, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_frozen(request_(**changes), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(kind='head'), 'kind must be one of'),
+        (dict(dtype='int8'), "got 'int8'"),
+        (dict(out='x.csv'), r'must end in one of .* got .x\.csv'),
+        (dict(folder='/nowhere'), 'there is no folder /nowhere'),
+    ],
+)
+def test_bad_extractions_are_refused(checkpoint, splits_folder, changes, message):
+    given = dict(checkpoint=checkpoint, folder=splits_folder, image_size=16) | changes
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        extract(**given)
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same(request_, checkpoint, splits_folder, tmp_path):
+    arguments = [
+        *('tools/evaluate.py', str(checkpoint), '--data', str(splits_folder)),
+        *('--image-size', '16', '--num-workers', '0', '--batch-size', '5', '--ks', '1', '3'),
+        *('--protocols', 'knn', '--launcher', 'pytorch', '--out', str(tmp_path / 'two')),
+    ]
+    launch = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29671']
+    result = subprocess.run(
+        [sys.executable, *launch, *arguments], cwd=TOP, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / 'two/results.png').exists()
+    found = json.loads((tmp_path / 'two/results.json').read_text())
+    expected = evaluate_frozen(request_(protocols=('knn',)), OPTIONS)
+    assert found['measurements'] == expected['measurements']

@@ -1,0 +1,90 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Evaluate a pre-trained network on frozen features: k-NN, linear probing, logistic regression,
+clustering, few labels.
+
+Features are extracted once and kept; what was interrupted, and a second protocol, go on from them.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from ibot_mm.engine.distributed import finish_processes, start_processes
+from ibot_mm.evaluation import PROTOCOLS, Options, make_table
+from ibot_mm.frozen_evaluation import FIGURE, RESULTS, Request, evaluate_frozen
+from ibot_mm.functional.pooling import POOLINGS
+from ibot_mm.visualization import save_evaluation
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    request, options = Request(''), Options()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'checkpoint', help="weights of any known format; with --config 'none' for untrained ones"
+    )
+    parser.add_argument('--data', metavar='ROOT', help='images, train/CLASS and val/CLASS in it')
+    parser.add_argument('--config', help='pre-training config, for its model and without --data')
+    parser.add_argument('--network', choices=['teacher', 'student'], default=request.network)
+    parser.add_argument(
+        '--protocols', nargs='+', choices=PROTOCOLS, default=request.protocols, metavar='NAME',
+        help=f'of {", ".join(PROTOCOLS)}; default: {" ".join(request.protocols)}',
+    )  # fmt: skip
+    parser.add_argument('--out', default=request.out, help='default: %(default)s')
+    parser.add_argument(
+        '--baselines', action='store_true', help='also the network untrained, and raw pixels'
+    )
+    views = parser.add_argument_group('features')
+    views.add_argument(
+        '--image-size', type=int, default=request.image_size, help='default: %(default)s'
+    )
+    views.add_argument('--num-blocks', type=int, help='for linear; default: as in the paper')
+    views.add_argument('--pooling', choices=POOLINGS, help='for linear; default: as in the paper')
+    views.add_argument('--dtype', choices=['float32', 'float16'], default=request.dtype)
+    views.add_argument('--batch-size', type=int, default=request.batch_size)
+    views.add_argument('--num-workers', type=int, default=request.num_workers)
+    settings = parser.add_argument_group('protocols')
+    settings.add_argument('--ks', type=int, nargs='+', default=options.ks)
+    settings.add_argument('--epochs', type=int, default=options.epochs, help='of linear probing')
+    settings.add_argument('--shares', type=float, nargs='+', default=options.shares)
+    settings.add_argument('--seed', type=int, default=options.seed)
+    parser.add_argument('--device', help='default: cuda where there is one')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    start_processes(args.launcher)
+    request = Request(**{name: getattr(args, name) for name in vars(Request(''))})
+    options = Options(
+        ks=tuple(args.ks),
+        epochs=args.epochs,
+        shares=tuple(args.shares),
+        seed=args.seed,
+        device=args.device or ('cuda' if torch.cuda.is_available() else 'cpu'),
+    )
+    results = evaluate_frozen(request, options)
+    if results is not None:
+        title = f'{results["architecture"]}, {args.checkpoint}'
+        Console().print(make_table(results['summary'], title))
+        out = Path(request.out)
+        rows = results['summary'][request.network]
+        published = {row['protocol']: row['published'] for row in rows}
+        try:
+            save_evaluation(out / FIGURE, results['measurements'], published)
+        except ValueError as error:
+            print(error)
+        print(f'Every number: {out / RESULTS}')
+    finish_processes()
+
+
+if __name__ == '__main__':
+    main()
