@@ -260,6 +260,7 @@ PARTS = (
         'patch_bias', 'a bias of the patch embedding', _has('patch_embed.projection.bias'),
         option=lambda a: dict(patch_cfg=dict(bias=a.patch_bias)), default=lambda a: not a.pre_norm,
         parameters=('patch_embed.projection.bias',),
+        advice='set patch_cfg=dict(bias=True) (of mmseg patch_bias=True)',
     ),
     Part('layer_norm', 'norms with biases', _has_layer_norms),
     Part(

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Weights through ``init_cfg``, which must outlive all other initialization."""
 
+import copy
 import subprocess
 import sys
 from functools import partial
@@ -9,12 +10,13 @@ from threading import Thread
 
 import pytest
 import torch
+from mmengine.model import BaseModule
 from mmengine.registry import MODELS, WEIGHT_INITIALIZERS, DefaultScope
 from mmpretrain.models import build_classifier
 from mmpretrain.utils import register_all_modules
 
-from ibot_mm.checkpoint import CheckpointError, Pretrained
-from ibot_mm.models import IBOT
+from ibot_mm.checkpoint import CheckpointError, Pretrained, load_model, publish
+from ibot_mm.models import IBOT, MaskedVisionTransformer
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64)
 OPTIONS = dict(arch=ARCH, img_size=32, patch_size=8)
@@ -215,3 +217,54 @@ def test_two_processes_download_once(source, save, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.count('equal') == 2 and len(requests) == 1
     assert result.stderr.count('names of ibot_mm') + result.stdout.count('names of ibot_mm') == 1
+
+
+class ReadsItsOwnWay(BaseModule):
+    """Takes any ``init_cfg`` for a file to be read in its own way, as mmdet's and mmseg's Swin."""
+
+    def __init__(self, init_cfg):
+        super().__init__(init_cfg)
+        made = MaskedVisionTransformer(mask_token=False, **OPTIONS)
+        for name, child in made.named_children():
+            self.add_module(name, child)
+        for name, parameter in made.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        self.patch_resolution = made.patch_resolution
+
+    def init_weights(self):
+        for parameter in self.parameters():
+            torch.nn.init.zeros_(parameter)
+
+
+def test_backbones_that_read_their_own_way(source, init_cfg):
+    model = ReadsItsOwnWay(init_cfg)
+    container = BaseModule()
+    container.backbone = copy.deepcopy(model)
+    container.init_weights()
+    assert_filled(container.backbone, source)
+    assert not torch.equal(model.cls_token, source['cls_token'])
+
+
+@pytest.mark.parametrize('content', ['model', 'published', 'backbone'])
+def test_whole_models(content, source, save, tmp_path):
+    """A pre-training is evaluated by its backbones; other models need all of their weights."""
+    neck = dict(type='ibot_mm.IBOTNeck', in_channels=32, num_prototypes=8, hidden_channels=8)
+    model = IBOT(
+        backbone=dict(type='ibot_mm.MaskedVisionTransformer', **OPTIONS),
+        neck=neck | dict(bottleneck_channels=4),
+        head=dict(type='ibot_mm.IBOTHead', num_prototypes=8),
+    )
+    state = {n: torch.randn_like(t) if t.is_floating_point() else t
+             for n, t in model.state_dict().items()}  # fmt: skip
+    path = save(source) if content == 'backbone' else save(dict(state_dict=state))
+    if content == 'published':
+        path, _ = publish(path, tmp_path / 'model.safetensors')
+    load_model(model, path)
+    if content == 'backbone':
+        assert_filled(model.teacher.backbone, source)
+        detector = classifier(dict(type='VisionTransformer'))
+        with pytest.raises(CheckpointError, match='does not hold all of this ImageClassifier'):
+            load_model(detector, path)
+    else:
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, state[name]), name

@@ -351,9 +351,29 @@ def test_backbones_of_mmseg(kind, perturb, save):
         with pytest.raises(CheckpointError, match='positions in the checkpoint are learned'):
             getattr(backbones, kind)(**options).init_weights()
         return
-    model = backbones.VisionTransformer(final_norm=True, **options)
+    model = backbones.VisionTransformer(final_norm=True, patch_bias=True, **options)
     model.init_weights()
     model.eval()
     images = torch.randn(1, 3, 32, 32)
     expected = source.forward_features(images)[:, 1:].transpose(1, 2).unflatten(2, (4, 4))
     torch.testing.assert_close(model(images)[-1], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_beit_of_mmseg(perturb, save):
+    backbones = pytest.importorskip('mmseg.models.backbones')
+    options = dict(use_rel_pos_bias=True, use_abs_pos_emb=False, init_values=0.1)
+    source = perturb(timm.models.Beit(**TIMM, **options))
+    path = save(source.state_dict())
+    init_cfg = dict(type='ibot_mm.Pretrained', checkpoint=path)
+    model = backbones.BEiT(
+        img_size=(32, 32), patch_size=8, embed_dims=32, num_layers=2, num_heads=2, mlp_ratio=2,
+        norm_cfg=dict(type='LN', eps=1e-6), init_values=0.1, final_norm=False, init_cfg=init_cfg,
+    )  # fmt: skip
+    model.init_weights()
+    for i, block in enumerate(source.blocks):
+        layer = model.layers[i]
+        assert torch.equal(layer.gamma_1, block.gamma_1)
+        assert torch.equal(layer.attn.qkv.weight, block.attn.qkv.weight)
+        assert torch.equal(layer.attn.q_bias, block.attn.q_bias)
+        table = block.attn.relative_position_bias_table
+        assert torch.equal(layer.attn.relative_position_bias_table, table)

@@ -90,7 +90,8 @@ def test_usual_heads(arch):
 def test_a_guess_of_heads_is_said(save):
     state = MaskedVisionTransformer(arch='tiny', img_size=32).state_dict()
     assert '3 attention heads, usual for 192 channels' in str(rebuild_backbone(save(state))[1])
-    assert not rebuild_backbone(save(state), num_heads=4)[1].notes
+    told = rebuild_backbone(save(state), assume=dict(num_heads=4))[1]
+    assert not told.notes and 'usual for' not in str(told)
 
 
 def test_heads_that_nothing_tells(backbone, save):

@@ -283,7 +283,7 @@ def test_only_patch_merging_is_reordered():
     [
         (['backbone.layer1.0.conv1.weight'], 'teacher', 'it holds a ResNet'),
         (['teacher.patch_embed.proj.weight', f'teacher.{TABLE}'], 'student', 'holds no student'),
-        (['patch_embed.proj.weight', 'blocks.0.norm1.weight'], 'teacher', 'no Swin Transformer'),
+        (['patch_embed.proj.weight', 'blocks.0.norm1.weight'], 'teacher', 'no ViT of a known'),
         (['patch_embed.proj.weight', TABLE], 'pupil', "'pupil'"),
     ],
 )
