@@ -12,6 +12,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.75),
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
 )
+warmup = dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500)
+decay = dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1)
+param_scheduler = [warmup, decay]
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2),
     channels=dict(type='ibot_mm.ChannelCheckHook'),
