@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.fileio import load
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, METRICS, TRANSFORMS, DefaultScope
 
@@ -117,6 +118,13 @@ def test_lists_are_built_of_named_steps(path):
     """No place in a list of another file is counted, which an edit of that file would shift."""
     for node in ast.walk(ast.parse(path.read_text())):
         assert not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant))
+
+
+@pytest.mark.parametrize('folder, paths', [('det', DETECTION), ('seg', SEGMENTATION)])
+def test_metafile_lists_every_recipe(folder, paths):
+    listed = {model['Config'] for model in load(CONFIGS / folder / 'metafile.yml')['Models']}
+    recipes = {path for path in paths if not re.search(r'_demo|_ms$', path.stem)}
+    assert listed == {f'configs/{folder}/{path.name}' for path in recipes}
 
 
 def test_every_recipe_is_tested():
