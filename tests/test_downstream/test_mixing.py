@@ -175,7 +175,7 @@ TIMM = dict(embed_dim=32, depth=12, num_heads=2)
 
 def test_student_of_timm(documented):
     cfg = Config.fromfile(documented / 'ibot_timm.py')
-    crops, masks = (cfg.train_dataloader.dataset.pipeline[place] for place in (2, 4))
+    crops, masks = (cfg.train_dataloader.dataset.pipeline[step] for step in ('crops', 'masks'))
     assert (crops.global_crop_size, crops.local_crop_size, masks.patch_size) == (224, 98, 14)
     cfg.model.backbone.update(TIMM, depth=2)
     cfg.model.neck.update(in_channels=32, num_prototypes=12, hidden_channels=8)
