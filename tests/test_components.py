@@ -57,8 +57,7 @@ ARGUMENTS = {
         paramwise_cfg=dict(layer_decay_rate=0.5),
     ),
     'WarmupCosine': dict(optimizer=OPTIMIZER, param_name='lr', final=0.0, end=9),
-    'PretrainedViT': dict(checkpoint='weights.pth'),
-    'PretrainedSwin': dict(checkpoint='weights.pth'),
+    'Pretrained': dict(checkpoint='weights.pth'),
 }
 FROM_FILES = {'ImageFolder', 'KNNSplits'}  # built by tests/test_datasets, which have images
 WITHOUT_TENSORS = {'SeedSample'}

@@ -149,9 +149,7 @@ def test_detection_recipes(name):
     assert backbone.drop_path_rate == drop_path
     assert cfg.train_dataloader.batch_size == per_gpu
     assert cfg.auto_scale_lr == dict(base_batch_size=images, enable=False)
-    assert backbone.init_cfg == dict(
-        type='ibot_mm.Pretrained', checkpoint=checkpoint(name, arch)
-    )
+    assert backbone.init_cfg == dict(type='ibot_mm.Pretrained', checkpoint=checkpoint(name, arch))
     assert cfg.default_hooks.channels.type == 'ibot_mm.ChannelCheckHook'
     assert (optimizer.type, optimizer.lr) == ('AdamW', 1e-4)
     assert optimizer.weight_decay == (0.1 if '100e' in name else 0.05)
