@@ -145,8 +145,8 @@ def test_padding_is_zeros_at_the_right_and_bottom():
 @variants
 def test_activation_checkpointing_changes_memory_only(variant):
     gradients = []
-    for checkpoint_activations in (False, True):
-        model = build(checkpoint_activations=checkpoint_activations, **variant).train()
+    for with_cp in (False, True):
+        model = build(with_cp=with_cp, **variant).train()
         torch.manual_seed(1)
         sum(f.square().mean() for f in model(torch.randn(2, 3, 50, 64))).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})

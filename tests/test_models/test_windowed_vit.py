@@ -128,10 +128,8 @@ def test_drop_path_drops_whole_images():
 @rotary
 def test_activation_checkpointing_changes_memory_only(rotary):
     gradients = []
-    for checkpoint_activations in (False, True):
-        model = build(
-            checkpoint_activations=checkpoint_activations, rotary=rotary, drop_path_rate=0.2
-        ).train()
+    for with_cp in (False, True):
+        model = build(with_cp=with_cp, rotary=rotary, drop_path_rate=0.2).train()
         torch.manual_seed(1)
         model(torch.randn(2, 3, 40, 56))[-1].square().mean().backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})
