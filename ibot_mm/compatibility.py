@@ -217,20 +217,21 @@ def check_combinations(cfg: 'Config') -> None:
     """
     model = cfg.get('model') or {}
     backbone = model.get('backbone') or {}
-    if not str(backbone.get('type')).startswith('ibot_mm.'):
+    network = str(backbone.get('type'))
+    if not network.startswith('ibot_mm.'):
         return
     scope, _, constructor = str(cfg.get('optim_wrapper', {}).get('constructor')).rpartition('.')
     if constructor in STOCK_LAYER_DECAY and scope in ('', *DOWNSTREAM):
         raise ValueError(
             f'{constructor} of {scope or cfg.get("default_scope")} does not know the layers of '
-            f'{backbone.type}. Use optim_wrapper=dict(constructor="ibot_mm.LayerDecayConstructor", '
+            f'{network}. Use optim_wrapper=dict(constructor="ibot_mm.LayerDecayConstructor", '
             'paramwise_cfg=dict(_delete_=True, layer_decay_rate=...)): it reads the number of '
             'layers from the backbone.'
         )
     classifier = str(model.get('type')).endswith('ImageClassifier') and not model.get('neck')
     if classifier and model.get('head') and backbone.get('out_type', 'raw') == 'raw':
         raise ValueError(
-            f'{backbone.type} gives all tokens, (B, 1 + N, D), and the head of a classifier takes '
+            f'{network} gives all tokens, (B, 1 + N, D), and the head of a classifier takes '
             'one vector for each image: set model.backbone.out_type="cls_token"; with '
             'MaskedSwinTransformer use mmpretrain.SwinTransformer and GlobalAveragePooling instead.'
         )
