@@ -33,7 +33,7 @@ def build_config(workload: Workload, work_dir: str, launcher: str = 'none') -> C
     cfg.model.backbone.update(
         arch=settings.arch,
         drop_path_rate=settings.drop_path,
-        checkpoint_activations=settings.checkpoint_activations,
+        with_cp=settings.checkpoint_activations,
     )
     cfg.model.compile_backbone = settings.compile
     cfg.model.neck.update(

@@ -26,19 +26,23 @@ MINIMUM_VERSIONS = {'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmpretrain': '1.2.0'
 
 ADVICE = """Install one of the two families, not both, since they own the same import names:
     pip install 'ibot-mm[onedl]'        OneDL's builds, the tested ones
-    pip install 'ibot-mm[openmmlab]'    upstream's"""
+    pip install 'ibot-mm[openmmlab]'    upstream's
+docs/install.md has the commands for detection and segmentation."""
 
 DOWNSTREAM = ('mmdet', 'mmseg')
 
 DOWNSTREAM_ADVICE = """Install detection and segmentation by one of
     make setup-full                                       the tested environment
     pip install onedl-mmdetection onedl-mmsegmentation    OneDL's builds
-    pip install mmdet mmsegmentation                      upstream's"""
+    pip install mmdet mmsegmentation ftfy regex           upstream's"""
 
 OPERATORS_ADVICE = """Compile them, once, some ten minutes, by `make setup-full` or by
     pip install ninja psutil wheel 'setuptools>=80,<82'
     pip install --no-deps --no-build-isolation --no-cache-dir --force-reinstall onedl-mmcv
-(upstream's: 'setuptools<80' and mmcv)."""
+(upstream's: `pip uninstall mmcv-lite`, 'setuptools<80' and 'mmcv>=2.1,<2.2')."""
+
+# What mmdet and mmseg have for their own backbones, told by the names of their classes.
+STOCK_LAYER_DECAY = ('LearningRateDecayOptimizerConstructor', 'LayerDecayOptimizerConstructor')
 
 
 def installed_version(package: str) -> str | None:
@@ -174,6 +178,7 @@ def load_config(path: str | Path) -> 'Config':
     Raises:
         ImportError: If the config inherits from or uses mmdet or mmseg, and that package or mmcv's
             compiled operators are missing. The message says what to install.
+        ValueError: If it combines what cannot work together, see :func:`check_combinations`.
     """
     from mmengine.config import Config
 
@@ -184,6 +189,7 @@ def load_config(path: str | Path) -> 'Config':
         if not missing:
             raise
         raise _missing(path, missing[0]) from None
+    check_combinations(cfg)
     check_downstream(cfg)
     import_mmpretrain()
     return cfg
@@ -228,6 +234,41 @@ def check_downstream(cfg: 'Config') -> None:
                 f'{cfg.filename} needs {needed[0]}, which needs the compiled operators of mmcv; '
                 f'they cannot be loaded: {error}.\n{OPERATORS_ADVICE}'
             ) from None
+
+
+def check_combinations(cfg: 'Config') -> None:
+    """Check that a backbone of this package is not combined with what cannot take it.
+
+    Both faults come from other packages, late and in words that do not help: mmdet's and mmseg's
+    layer-wise learning rate decay knows backbones by their class names and raises a bare
+    NotImplementedError; a classifier's head that is given all tokens fails in the loss.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        ValueError: If it does. The message says what to use.
+    """
+    model = cfg.get('model') or {}
+    backbone = model.get('backbone') or {}
+    network = str(backbone.get('type'))
+    if not network.startswith('ibot_mm.'):
+        return
+    scope, _, constructor = str(cfg.get('optim_wrapper', {}).get('constructor')).rpartition('.')
+    if constructor in STOCK_LAYER_DECAY and scope in ('', *DOWNSTREAM):
+        raise ValueError(
+            f'{constructor} of {scope or cfg.get("default_scope")} does not know the layers of '
+            f'{network}. Use optim_wrapper=dict(constructor="ibot_mm.LayerDecayConstructor", '
+            'paramwise_cfg=dict(_delete_=True, layer_decay_rate=...)): it reads the number of '
+            'layers from the backbone.'
+        )
+    classifier = str(model.get('type')).endswith('ImageClassifier') and not model.get('neck')
+    if classifier and model.get('head') and backbone.get('out_type', 'raw') == 'raw':
+        raise ValueError(
+            f'{network} gives all tokens, (B, 1 + N, D), and the head of a classifier takes '
+            'one vector for each image: set model.backbone.out_type="cls_token"; with '
+            'MaskedSwinTransformer use mmpretrain.SwinTransformer and GlobalAveragePooling instead.'
+        )
 
 
 def _missing(path: str | Path, package: str) -> ImportError:

@@ -89,11 +89,16 @@ def test_no_mm_package_is_a_hard_requirement():
 @pytest.mark.parametrize('family, prefix', [('openmmlab', ''), ('onedl', 'onedl-')])
 def test_extras_satisfy_the_minimum_versions(family, prefix):
     for requirement in requirements(family):
-        (bound,) = requirement.specifier
-        minimum = MINIMUM_VERSIONS[requirement.name.removeprefix(prefix)]
-        assert bound.operator == '>='
+        (bound,) = (bound for bound in requirement.specifier if bound.operator == '>=')
+        minimum = MINIMUM_VERSIONS[requirement.name.removeprefix(prefix).removesuffix('-lite')]
         assert Requirement(f'x>={minimum}').specifier.contains(bound.version)
     assert len(requirements(family)) == len(MINIMUM_VERSIONS)
+
+
+def test_upstreams_extra_is_of_wheels_that_go_with_mmdet():
+    """mmcv itself has no wheel, its build wants pkg_resources, and mmdet 3.3 refuses mmcv 2.2."""
+    mmcv = {requirement.name: requirement for requirement in requirements('openmmlab')}['mmcv-lite']
+    assert mmcv.specifier.contains('2.1.0') and not mmcv.specifier.contains('2.2.0')
 
 
 def test_configs_of_the_package_can_be_inherited(tmp_path):
@@ -174,6 +179,56 @@ def test_pre_training_needs_neither_mmdet_nor_operators(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
     monkeypatch.setattr(compatibility, 'find_spec', lambda name: None)
     assert load_config(REPOSITORY / 'configs/pretrain/ibot_vits16.py')
+
+
+VIT = "dict(type='ibot_mm.ViTPyramid', arch='base')"
+STOCK_DECAY = 'LearningRateDecayOptimizerConstructor'
+
+
+@pytest.mark.parametrize('scope, prefix', [('mmdet', ''), ('mmseg', 'mmseg.')])
+@pytest.mark.parametrize('name', [STOCK_DECAY, 'LayerDecayOptimizerConstructor'])
+def test_layer_decay_of_other_packages_is_refused_with_ours(name, scope, prefix, tmp_path):
+    path = tmp_path / 'mine.py'
+    text = f"""default_scope = '{scope}'
+model = dict(type='EncoderDecoder', backbone={VIT})
+optim_wrapper = dict(constructor='{prefix}{name}', paramwise_cfg=dict(num_layers=12))
+"""
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f'{name} of {scope}.*ibot_mm.LayerDecayConstructor'):
+        load_config(path)
+    path.write_text(text.replace('ibot_mm.ViTPyramid', 'mmpretrain.ConvNeXt'))
+    assert load_config(path)
+    path.write_text(text.replace(f'{prefix}{name}', 'ibot_mm.LayerDecayConstructor'))
+    assert load_config(path)
+
+
+def test_a_classifier_on_all_tokens_is_refused_with_the_option(tmp_path):
+    path = tmp_path / 'mine.py'
+    text = """default_scope = 'mmpretrain'
+head = dict(type='LinearClsHead', num_classes=3, in_channels=768)
+backbone = dict(type='ibot_mm.MaskedVisionTransformer')
+model = dict(type='ImageClassifier', backbone=backbone, head=head)
+"""
+    path.write_text(text)
+    with pytest.raises(ValueError, match='out_type="cls_token"'):
+        load_config(path)
+    path.write_text(text.replace("Transformer'", "Transformer', out_type='cls_token'"))
+    assert load_config(path)
+    path.write_text(text.replace('head=head', "neck=dict(type='GlobalAveragePooling'), head=head"))
+    assert load_config(path)
+
+
+STOCK_TOOL = 'import sys; from mmengine.config import Config; Config.fromfile(sys.argv[1])'
+
+
+@pytest.mark.parametrize(
+    'base', ["__import__('ibot_mm') and 'ibot_mm::pretrain/ibot_vits16.py'",
+             "[__import__('ibot_mm') and 'ibot_mm::_base_/default_runtime.py']"],
+)  # fmt: skip
+def test_a_config_for_tools_that_do_not_import_the_package(base, tmp_path):
+    (tmp_path / 'mine.py').write_text(f'_base_ = {base}\n')
+    command = [sys.executable, '-c', STOCK_TOOL, str(tmp_path / 'mine.py')]
+    subprocess.run(command, check=True, cwd=REPOSITORY)
 
 
 def test_other_missing_modules_are_not_explained_away(tmp_path):

@@ -29,11 +29,11 @@ WORK_DIR = Path('work_dirs/ibot_vit_demo')
 MARGIN = 15.0  # points of top-1 by which the trained teacher must lead
 # Downstream configs, and what is measured: title -> metric.
 TRANSFER = {
-    'configs/det/mask_rcnn_windowed_vit_demo.py': {
+    'configs/det/mask_rcnn_vit_windowed_demo.py': {
         'Mask R-CNN, box AP': 'coco/bbox_mAP',
         'Mask R-CNN, mask AP': 'coco/segm_mAP',
     },
-    'configs/seg/upernet_windowed_vit_demo.py': {'UperNet, mIoU': 'mIoU'},
+    'configs/seg/upernet_vit_windowed_demo.py': {'UperNet, mIoU': 'mIoU'},
 }
 console = Console()
 

@@ -3,5 +3,5 @@
 _base_ = ['cascade_mask_rcnn_vits16_1x_coco.py']
 
 train_cfg = dict(max_epochs=36)
-param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=36, milestones=[27, 33])
+decay = dict(_base_.decay, end=36, milestones=[27, 33])
+param_scheduler = [_base_.warmup, decay]

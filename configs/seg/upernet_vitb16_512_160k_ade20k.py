@@ -2,6 +2,6 @@
 # Another checkpoint: --cfg-options model.backbone.init_cfg.checkpoint=FILE
 _base_ = [
     '../_base_/models/upernet_vit.py',
-    '../_base_/datasets/ade20k_512.py',
+    '../_base_/datasets/ade20k.py',
     '../_base_/schedules/ade20k_160k.py',
 ]

@@ -19,7 +19,7 @@ USUAL_HEADS = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (1536,
 # Arguments of ibot_mm.TimmVisionTransformer that timm does not get.
 _NOT_OF_TIMM = (
     'type', 'model_name', 'mask_token', 'out_type', 'out_indices', 'final_norm', 'frozen_stages',
-    'checkpoint_activations', 'init_cfg', 'pretrained',
+    'with_cp', 'init_cfg', 'pretrained',
 )  # fmt: skip
 
 _RMS_NORM = 'RMSNorm, without biases, those of every backbone here are layer norms'

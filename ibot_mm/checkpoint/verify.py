@@ -26,7 +26,7 @@ WITHOUT_EFFECT = (
     'pretrained',
     'drop_path_rate',
     'frozen_stages',
-    'checkpoint_activations',
+    'with_cp',
 )
 
 

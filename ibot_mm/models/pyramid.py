@@ -14,106 +14,108 @@ from torch import Tensor, nn
 
 from ibot_mm.registry import MODELS
 
+FACTORS = (4, 2, 1, 1 / 2, 1 / 4)  # of height and width that a level can have
+
 
 @MODELS.register_module()
 class DeconvPyramid(BaseModule):
-    """Four maps of one stride become maps of strides 4, 8, 16 and 32, as published for iBOT.
+    """Maps of one stride become maps of several, as published for iBOT.
 
-    From stride 16: deconvolution - norm - GELU - deconvolution, deconvolution, identity and
-    maximum pooling. From stride 8: deconvolution, identity and two poolings. Any backbone with
-    four feature maps of one stride will do, and FPN can follow.
+    A level has 4 times the height and width of its map by deconvolution - norm - GELU -
+    deconvolution, 2 times by one deconvolution, the same by nothing, 1/2 or 1/4 by maximum pooling.
+    Any backbone with feature maps of one stride will do, and FPN can follow.
 
     Args:
-        in_channels (int | Sequence[int]): Channels of the four maps, or of each; they stay the
-            same.
-        stride (int): Stride of the four maps, 8 or 16 (the patch size of a ViT). Defaults to 16.
+        in_channels (int | Sequence[int]): Channels of all maps, or of each; they stay the same.
+        stride (int): Stride of the maps, the patch size of a ViT. Defaults to 16.
+        out_strides (Sequence[float], optional): Strides of the levels, one for each map, such as
+            ``[8, 16, 32]``: the stride divided by 4, 2, 1, 1/2 or 1/4. Defaults to None, four
+            levels: 4, 8, 16 and 32 from a stride of 8 or 16, 3.5, 7, 14 and 28 from one of 14.
         norm_cfg (dict): Norm between two deconvolutions. Defaults to
             ``dict(type='ibot_mm.SyncBN')``.
         init_cfg (dict | list, optional): As in every mm module. Defaults to None.
 
     Attributes:
-        out_channels (list[int]): Channels of the four outputs.
+        out_channels (list[int]): Channels of the outputs.
+        out_strides (list[float]): Strides of the outputs.
 
     Raises:
-        ValueError: If the stride is another, or ``in_channels`` is not one or four numbers.
+        ValueError: If ``out_strides`` cannot be made of the stride, or ``in_channels`` is neither
+            one number nor as many as there are levels.
     """
 
     def __init__(
         self,
         in_channels: int | Sequence[int],
         stride: int = 16,
+        out_strides: Sequence[float] | None = None,
         norm_cfg: dict = dict(type='ibot_mm.SyncBN'),
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        channels = [in_channels] * 4 if isinstance(in_channels, int) else list(in_channels)
-        if len(channels) != 4:
+        if out_strides is None:
+            finest = stride / 4 if stride > 8 else stride / 2
+            out_strides = [finest * times for times in (1, 2, 4, 8)]
+        factors = _factors(type(self).__name__, stride, out_strides)
+        number = len(factors)
+        channels = [in_channels] * number if isinstance(in_channels, int) else list(in_channels)
+        if len(channels) != number:
             raise ValueError(
-                f'DeconvPyramid needs four maps, got in_channels={in_channels}: give one number or '
-                'four, and out_indices of the backbone for four maps.'
+                f'DeconvPyramid needs {number} maps for out_strides={_text(out_strides)}, got '
+                f'in_channels={in_channels}: give one number or {number}, and out_indices of the '
+                f'backbone for {number} maps.'
             )
-        if stride == 16:
-            first, second, _, _ = channels
-            levels = [
-                nn.Sequential(
-                    _upsample(first, first),
-                    build_norm_layer(norm_cfg, first)[1],
-                    nn.GELU(),
-                    _upsample(first, first),
-                ),
-                _upsample(second, second),
-                nn.Identity(),
-                nn.MaxPool2d(2),
-            ]
-        elif stride == 8:
-            first = channels[0]
-            levels = [_upsample(first, first), nn.Identity(), nn.MaxPool2d(2), nn.MaxPool2d(4)]
-        else:
-            raise ValueError(
-                f'DeconvPyramid makes strides 4 to 32 from maps of stride 8 or 16, got {stride}: '
-                'use a patch size of 8 or 16.'
-            )
-        self.levels = nn.ModuleList(levels)
+        self.levels = nn.ModuleList(
+            _resize(factor, width, norm_cfg) for factor, width in zip(factors, channels)
+        )
         self.stride = stride
+        self.out_strides = list(out_strides)
         self.in_channels = self.out_channels = channels
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Change the resolution of each map.
 
         Args:
-            maps: Four of shape (B, C, H, W).
+            maps: One for each level, of shape (B, C, H, W).
 
         Returns:
-            Maps of 4, 2, 1 and 1/2 times H and W (from stride 8: 2, 1, 1/2 and 1/4 times).
+            A map for each of ``out_strides``, (B, C, H * stride / out_stride, ...).
 
         Raises:
             ValueError: If the number of maps or their channels are not those of ``in_channels``,
-                or images are smaller than 32 x 32 pixels.
+                or images are smaller than the coarsest stride.
         """
-        _check_maps(self, maps, self.in_channels, 32 // self.stride)
+        _check_maps(self, maps, self.in_channels)
         return tuple(level(features.contiguous()) for level, features in zip(self.levels, maps))
 
 
 @MODELS.register_module()
 class SimplePyramid(BaseModule):
-    """The simple feature pyramid of ViTDet: all levels from the last map, of stride 16.
+    """The simple feature pyramid of ViTDet: all levels from the last map.
 
-    Strides 4, 8, 16 and 32 by two deconvolutions, one, none and maximum pooling; then 1x1 and 3x3
-    convolutions with layer norm over channels; stride 64, where asked for, by subsampling. It
-    takes the place of FPN. Paper: Exploring Plain Vision Transformer Backbones for Object
-    Detection (arXiv 2203.16527), section 3.
+    Each level changes the map's height and width, 4 times by two deconvolutions with a layer norm
+    over channels and GELU between them, 2 times by one, 1/2 or 1/4 by maximum pooling; then come
+    1x1 and 3x3 convolutions, each with layer norm. One further level, where asked for, is a
+    subsampled last one. It takes the place of FPN. Paper: Exploring Plain Vision Transformer
+    Backbones for Object Detection (arXiv 2203.16527), section 3.
 
     Args:
         in_channels (int): Channels of the last map.
         out_channels (int): Channels of each level. Defaults to 256.
-        num_outs (int): Number of levels, 4 or 5. Defaults to 5.
+        num_outs (int): Number of outputs, that of the levels or one more. Defaults to 5.
+        stride (int): Stride of the map, the patch size of a ViT. Defaults to 16.
+        out_strides (Sequence[float], optional): Strides of the levels, such as ``[8, 16, 32]``: the
+            stride divided by 4, 2, 1, 1/2 or 1/4. Defaults to None, as published the first four,
+            from stride 16 those of 4, 8, 16 and 32.
         init_cfg (dict | list, optional): As in every mm module. Defaults to None.
 
     Attributes:
         out_channels (list[int]): Channels of each output.
+        out_strides (list[float]): Strides of the outputs.
 
     Raises:
-        ValueError: If ``num_outs`` is another or ``in_channels`` is not a multiple of 4.
+        ValueError: If ``num_outs`` is another, ``out_strides`` cannot be made of the stride, or
+            ``in_channels`` is not a multiple of 4.
     """
 
     def __init__(
@@ -121,30 +123,31 @@ class SimplePyramid(BaseModule):
         in_channels: int,
         out_channels: int = 256,
         num_outs: int = 5,
+        stride: int = 16,
+        out_strides: Sequence[float] | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if num_outs not in (4, 5):
-            raise ValueError(f'SimplePyramid has 4 or 5 levels, got num_outs={num_outs}.')
+        if out_strides is None:
+            out_strides = [stride / factor for factor in FACTORS[:4]]
+        factors = _factors(type(self).__name__, stride, out_strides)
+        number = len(factors)
+        if num_outs not in (number, number + 1):
+            raise ValueError(
+                f'SimplePyramid has {number} or {number + 1} levels with '
+                f'out_strides={_text(out_strides)}, got num_outs={num_outs}.'
+            )
         if in_channels % 4:
             raise ValueError(f'in_channels must be a multiple of 4, got {in_channels}.')
-        half, quarter = in_channels // 2, in_channels // 4
-        to_stride_4 = [
-            _upsample(in_channels, half),
-            LayerNorm2d(half, eps=1e-6),
-            nn.GELU(),
-            _upsample(half, quarter),
-        ]
         self.levels = nn.ModuleList(
-            [
-                nn.Sequential(*to_stride_4, *_project(quarter, out_channels)),
-                nn.Sequential(_upsample(in_channels, half), *_project(half, out_channels)),
-                nn.Sequential(*_project(in_channels, out_channels)),
-                nn.Sequential(nn.MaxPool2d(2), *_project(in_channels, out_channels)),
-            ]
+            nn.Sequential(*_simple_level(factor, in_channels, out_channels)) for factor in factors
         )
+        self.stride = stride
         self.in_channels = in_channels
         self.out_channels = [out_channels] * num_outs
+        self.out_strides = list(out_strides)
+        if num_outs > number:
+            self.out_strides.append(2 * self.out_strides[-1])
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Make all levels from the last map.
@@ -153,18 +156,60 @@ class SimplePyramid(BaseModule):
             maps: The last one of shape (B, C, H, W); others are not used.
 
         Returns:
-            Maps of 4, 2, 1, 1/2 and, for five levels, 1/4 times H and W.
+            A map for each of ``out_strides``, (B, out_channels, H * stride / out_stride, ...).
 
         Raises:
             ValueError: If the channels of the last map are not ``in_channels``, or images are
-                smaller than 32 x 32 pixels.
+                smaller than the coarsest level's stride.
         """
         last = maps[-1]
-        _check_maps(self, [last], [self.in_channels], 2)
+        _check_maps(self, [last], [self.in_channels])
         outputs = [level(last) for level in self.levels]
-        if len(self.out_channels) == 5:
+        if len(self.out_channels) > len(outputs):
             outputs.append(outputs[-1][:, :, ::2, ::2])  # detection's usual pooling of 1 x 1
         return tuple(output.contiguous() for output in outputs)
+
+
+def _factors(neck: str, stride: int, out_strides: Sequence[float]) -> list[float]:
+    """Factors of height and width that make ``out_strides`` of the stride."""
+    factors = [stride / out_stride for out_stride in out_strides]
+    increasing = factors == sorted(set(factors), reverse=True)
+    if not factors or not increasing or not set(factors) <= set(FACTORS):
+        possible = _text([stride / factor for factor in FACTORS])
+        raise ValueError(
+            f'{neck} cannot make out_strides={_text(out_strides)} of maps of stride {stride}: '
+            f'choose among {possible}, in increasing order.'
+        )
+    return factors
+
+
+def _text(strides: Sequence[float]) -> str:
+    return f'[{", ".join(f"{stride:g}" for stride in strides)}]'
+
+
+def _resize(factor: float, channels: int, norm_cfg: dict) -> nn.Module:
+    """A level of :class:`DeconvPyramid`."""
+    if factor == 4:
+        norm = build_norm_layer(norm_cfg, channels)[1]
+        return nn.Sequential(
+            _upsample(channels, channels), norm, nn.GELU(), _upsample(channels, channels)
+        )
+    if factor == 2:
+        return _upsample(channels, channels)
+    return nn.Identity() if factor == 1 else nn.MaxPool2d(round(1 / factor))
+
+
+def _simple_level(factor: float, channels: int, out_channels: int) -> list[nn.Module]:
+    """A level of :class:`SimplePyramid`."""
+    half, quarter = channels // 2, channels // 4
+    if factor == 4:
+        norm = LayerNorm2d(half, eps=1e-6)
+        resize = [_upsample(channels, half), norm, nn.GELU(), _upsample(half, quarter)]
+        return [*resize, *_project(quarter, out_channels)]
+    if factor == 2:
+        return [_upsample(channels, half), *_project(half, out_channels)]
+    pooling = [nn.MaxPool2d(round(1 / factor))] if factor < 1 else []
+    return [*pooling, *_project(channels, out_channels)]
 
 
 def _upsample(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
@@ -180,7 +225,9 @@ def _project(in_channels: int, out_channels: int) -> list[nn.Module]:
     ]
 
 
-def _check_maps(neck: nn.Module, maps: Sequence[Tensor], channels: list[int], side: int) -> None:
+def _check_maps(
+    neck: DeconvPyramid | SimplePyramid, maps: Sequence[Tensor], channels: list[int]
+) -> None:
     """Refuse other numbers of maps or channels, and sides too small for the coarsest level."""
     given = [features.shape[1] for features in maps]
     if given != channels:
@@ -188,8 +235,9 @@ def _check_maps(neck: nn.Module, maps: Sequence[Tensor], channels: list[int], si
             f'{type(neck).__name__} was built for maps of {channels} channels and got {given}: '
             'set its in_channels, or out_indices of the backbone, accordingly.'
         )
-    if min(maps[-1].shape[-2:]) < side:
+    coarsest = neck.out_strides[len(neck.levels) - 1]
+    if min(maps[-1].shape[-2:]) < coarsest / neck.stride:
         raise ValueError(
             f'{type(neck).__name__} got a map of {tuple(maps[-1].shape[-2:])}, too small for '
-            'stride 32: give images of at least 32 x 32 pixels.'
+            f'stride {coarsest:g}: give images of at least {coarsest:g} x {coarsest:g} pixels.'
         )

@@ -162,7 +162,7 @@ def test_documented_options_exist():
     augment = cfg.train_dataloader.dataset.pipeline.augment
     assert augment.pop('type') == 'ibot_mm.PhotometricAugmentation'
     PhotometricAugmentation(**augment)
-    assert cfg.model.backbone.checkpoint_activations
+    assert cfg.model.backbone.with_cp
     cfg.model.backbone.arch, cfg.model.neck.in_channels = 'tiny', 192
     model = MODELS.build(cfg.model)
     cfg.optim_wrapper.optimizer.fused = False

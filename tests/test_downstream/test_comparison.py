@@ -26,7 +26,7 @@ def call(*words):
     'name, data, options, last, metric',
     [
         (
-            'det/mask_rcnn_windowed_vit_demo',
+            'det/mask_rcnn_vit_windowed_demo',
             'coco',
             [
                 'train_cfg.max_epochs=1',
@@ -39,7 +39,7 @@ def call(*words):
             'coco/bbox_mAP',
         ),
         (
-            'seg/upernet_windowed_vit_demo',
+            'seg/upernet_vit_windowed_demo',
             'ade',
             [
                 'train_cfg.max_iters=2',

@@ -1,11 +1,14 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Every config of detection and segmentation resolves, builds, and says what its recipe says."""
 
+import ast
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.fileio import load
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, METRICS, TRANSFORMS, DefaultScope
 
@@ -23,17 +26,23 @@ DETECTION_RECIPES = {
     'cascade_mask_rcnn_vits16_3x_coco': ('small', 36, [27, 33], 0.8, 0.1, 4, 32),
     'cascade_mask_rcnn_vitb16_1x_coco': ('base', 12, [8, 11], 0.75, 0.2, 2, 16),
     'cascade_mask_rcnn_vitb16_3x_coco': ('base', 36, [27, 33], 0.75, 0.2, 2, 16),
+    'faster_rcnn_vits16_1x_coco': ('small', 12, [8, 11], 0.8, 0.1, 4, 32),
+    'faster_rcnn_vitb16_1x_coco': ('base', 12, [8, 11], 0.75, 0.2, 2, 16),
     'mask_rcnn_vits16_1x_coco': ('small', 12, [8, 11], 0.8, 0.1, 4, 32),
     'mask_rcnn_vits16_3x_coco': ('small', 36, [27, 33], 0.8, 0.1, 4, 32),
     'mask_rcnn_vitb16_1x_coco': ('base', 12, [8, 11], 0.75, 0.2, 2, 16),
     'mask_rcnn_vitb16_3x_coco': ('base', 36, [27, 33], 0.75, 0.2, 2, 16),
-    'mask_rcnn_vitdet_vitb16_1x_coco': ('base', 12, [8, 11], 0.75, 0.1, 2, 16),
-    'mask_rcnn_vitdet_vitb16_100e_coco': ('base', 100, [89, 96], 0.7, 0.1, 2, 64),
+    'mask_rcnn_vitb16_dinov2_1x_coco': ('base', 12, [8, 11], 0.75, 0.2, 2, 16),
+    'mask_rcnn_vitb14_dinov2_1x_coco': ('base', 12, [8, 11], 0.75, 0.2, 2, 16),
+    'mask_rcnn_vitb16_vitdet_1x_coco': ('base', 12, [8, 11], 0.75, 0.1, 2, 16),
+    'mask_rcnn_vitb16_vitdet_100e_coco': ('base', 100, [89, 96], 0.7, 0.1, 2, 64),
 }
 # Arch, layers, crop, stride of the test, lr, layer decay, drop path, images per GPU.
 SEGMENTATION_RECIPES = {
     'upernet_vits16_512_160k_ade20k': ('small', [3, 5, 7, 11], 512, 341, 3e-5, 0.65, 0.1, 4),
     'upernet_vitb16_512_160k_ade20k': ('base', [3, 5, 7, 11], 512, 341, 8e-5, 0.65, 0.1, 2),
+    'upernet_vitb16_dinov2_512_160k_ade20k': ('base', [3, 5, 7, 11], 512, 341, 8e-5, 0.65, 0.1, 2),
+    'upernet_vitb14_dinov2_512_160k_ade20k': ('base', [3, 5, 7, 11], 518, 345, 8e-5, 0.65, 0.1, 2),
     'upernet_vitl16_512_160k_ade20k': ('large', [7, 11, 15, 23], 512, 341, 2e-5, 0.95, 0.2, 2),
     'upernet_vitb16_640_160k_ade20k': ('base', [3, 5, 7, 11], 640, 426, 3e-5, 0.9, 0.1, 2),
     'upernet_vitl16_640_160k_ade20k': ('large', [7, 11, 15, 23], 640, 426, 2e-5, 0.95, 0.2, 2),
@@ -47,6 +56,16 @@ CHECKPOINTS = {
     'base': 'work_dirs/ibot_vitb16/epoch_400.pth',
     'large': 'work_dirs/ibot_vitl16/epoch_250.pth',
 }
+DINOV2 = 'dinov2_vitb14_reg4_pretrain.pth'
+NAME = re.compile(
+    r'(cascade_mask_rcnn|mask_rcnn|faster_rcnn|upernet|linear)'
+    r'_(vit|vit[sbl]\d\d|swin[tb])(_w\d+|_windowed|_vitdet|_dinov2)?'
+    r'((_\d{3})?_(\d+x|\d+e|\d+k))?_(demo|coco|ade20k)(_ms)?'
+)
+
+
+def checkpoint(name, arch):
+    return DINOV2 if 'dinov2' in name else CHECKPOINTS[arch]
 
 
 def named(folder, name):
@@ -80,6 +99,34 @@ def test_everything_named_in_a_config_exists(path):
     assert trained <= {id(p) for group in optimizer.param_groups for p in group['params']}
 
 
+@pytest.mark.parametrize('path', DETECTION + SEGMENTATION, ids=lambda path: path.stem)
+def test_names_follow_one_rule(path):
+    assert NAME.fullmatch(path.stem)
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        *DETECTION,
+        *SEGMENTATION,
+        *CONFIGS.glob('_base_/*/*coco*'),
+        *CONFIGS.glob('_base_/*/ade20k*'),
+    ],
+    ids=lambda path: path.stem,
+)
+def test_lists_are_built_of_named_steps(path):
+    """No place in a list of another file is counted, which an edit of that file would shift."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant))
+
+
+@pytest.mark.parametrize('folder, paths', [('det', DETECTION), ('seg', SEGMENTATION)])
+def test_metafile_lists_every_recipe(folder, paths):
+    listed = {model['Config'] for model in load(CONFIGS / folder / 'metafile.yml')['Models']}
+    recipes = {path for path in paths if not re.search(r'_demo|_ms$', path.stem)}
+    assert listed == {f'configs/{folder}/{path.name}' for path in recipes}
+
+
 def test_every_recipe_is_tested():
     names = {path.stem for path in DETECTION + SEGMENTATION if 'vit' in path.stem}
     assert {name for name in names if 'demo' not in name and not name.endswith('_ms')} == {
@@ -102,7 +149,7 @@ def test_detection_recipes(name):
     assert backbone.drop_path_rate == drop_path
     assert cfg.train_dataloader.batch_size == per_gpu
     assert cfg.auto_scale_lr == dict(base_batch_size=images, enable=False)
-    assert backbone.init_cfg == dict(type='ibot_mm.Pretrained', checkpoint=CHECKPOINTS[arch])
+    assert backbone.init_cfg == dict(type='ibot_mm.Pretrained', checkpoint=checkpoint(name, arch))
     assert cfg.default_hooks.channels.type == 'ibot_mm.ChannelCheckHook'
     assert (optimizer.type, optimizer.lr) == ('AdamW', 1e-4)
     assert optimizer.weight_decay == (0.1 if '100e' in name else 0.05)
@@ -114,9 +161,32 @@ def test_detection_recipes(name):
     else:
         assert model.backbone.out_indices == [3, 5, 7, 11]
         assert model.backbone.out_channels == model.neck.in_channels == [CHANNELS[arch]] * 4
-        assert model.backbone.patch_resolution == ((50, 63) if arch == 'small' else (42, 68))
+        grid = (48, 78) if 'vitb14' in name else (50, 63) if arch == 'small' else (42, 68)
+        assert model.backbone.patch_resolution == grid
         assert isinstance(model.backbone.pyramid.levels[0][1], SyncBatchNorm)
         assert not model.backbone.final_norm
+
+
+@pytest.mark.parametrize('name', ['faster_rcnn_vitb16_1x_coco', 'faster_rcnn_vit_demo'])
+def test_boxes_alone_need_no_masks(name):
+    cfg = named('det', name)
+    assert cfg.val_evaluator.metric == cfg.test_evaluator.metric == 'bbox'
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        steps = {step.type: step for step in loader.dataset.pipeline}
+        assert steps['LoadAnnotations'] == dict(type='LoadAnnotations', with_bbox=True)
+    assert not build_on_meta(cfg).roi_head.with_mask
+
+
+def test_patches_of_14_have_strides_of_their_own():
+    cfg = named('det', 'mask_rcnn_vitb14_dinov2_1x_coco')
+    model = build_on_meta(cfg)
+    strides = model.backbone.pyramid.out_strides
+    assert strides == [3.5, 7, 14, 28]
+    assert [s for s, _ in model.rpn_head.prior_generator.strides] == [*strides, 56]
+    for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
+        assert extractor.featmap_strides == strides
+        assert [layer.spatial_scale for layer in extractor.roi_layers] == [1 / s for s in strides]
+    assert model.backbone.register_tokens.shape[1] == 4
 
 
 def test_cascade_has_the_published_box_heads():
@@ -156,10 +226,11 @@ def test_segmentation_recipes(name):
     )
     assert cfg.optim_wrapper.type == 'ibot_mm.AmpOptimWrapper'
     assert cfg.model.backbone.drop_path_rate == drop_path
-    assert cfg.model.backbone.init_cfg.checkpoint == CHECKPOINTS[arch]
+    assert cfg.model.backbone.init_cfg.checkpoint == checkpoint(name, arch)
     assert cfg.train_dataloader.batch_size == per_gpu
     assert cfg.auto_scale_lr == dict(base_batch_size=16, enable=False)
-    assert cfg.train_dataloader.dataset.pipeline[3].crop_size == (crop, crop)
+    padded_from = 512 if crop == 518 else crop
+    assert cfg.train_dataloader.dataset.pipeline[3].crop_size == (padded_from, padded_from)
     assert cfg.model.data_preprocessor.size == (crop, crop)
     assert cfg.model.test_cfg == dict(mode='slide', crop_size=(crop, crop), stride=(stride, stride))
     assert model.backbone.out_indices == layers and model.backbone.final_norm

@@ -95,6 +95,57 @@ def test_detectors(name, load):
         assert len(model(**detection_batch(model), mode='predict')) == 2
 
 
+def shrink(cfg):
+    """Make what follows the backbone of a detector small, and its norms those of one process."""
+    model = cfg.model
+    model.data_preprocessor.batch_augments = None  # it asks a running Runner for the iteration
+    for part in (model.neck, model.bbox_head):
+        part.update({key: 32 for key in ('out_channels', 'feat_channels') if key in part})
+        if part.get('norm_cfg', {}).get('type') == 'SyncBN':
+            part.norm_cfg.type = 'BN'
+    if cfg.filename.endswith('dino_vit.py'):
+        model.num_queries = 20
+        model.encoder.num_layers = model.decoder.num_layers = 1
+        model.neck.out_channels = 256
+    else:
+        model.bbox_head.in_channels = 32
+        model.neck.num_csp_blocks = 1
+
+
+@pytest.mark.parametrize('name', ['rtmdet_vit.py', 'yolox_vit.py', 'dino_vit.py'])
+def test_detectors_with_three_levels(name, load):
+    cfg = load(name)
+    shrink(cfg)
+    model = build(cfg)
+    check_weights(model, cfg)
+    assert model.backbone.pyramid.out_strides == [8, 16, 32]
+    assert model.backbone.out_indices == [5, 7, 11]
+    torch.testing.assert_close(
+        model.data_preprocessor.mean.flatten(), torch.tensor([123.675, 116.28, 103.53])
+    )
+    losses, unused = backward(model, detection_batch(model))
+    assert {'loss_cls', 'loss_bbox'} <= set(losses)
+    assert {name for name in unused if name.startswith(('backbone', 'neck'))} == set()
+    model.eval()
+    with torch.no_grad():
+        assert len(model(**detection_batch(model), mode='predict')) == 2
+
+
+def test_dpt_gets_class_tokens_beside_the_maps(load):
+    cfg = load('dpt_vit.py')
+    cfg.model.backbone.img_size = 64
+    cfg.model.data_preprocessor.size = (64, 64)
+    cfg.model.decode_head.norm_cfg = dict(type='BN')
+    model = build(cfg)
+    check_weights(model, cfg)
+    losses, unused = backward(model, segmentation_batch(model))
+    assert 'decode.loss_ce' in losses
+    assert all(name.startswith('decode_head.fusion_blocks.0') for name in unused)
+    assert model.backbone.cls_token.grad.abs().sum() > 0
+    pairs = model.eval().backbone(torch.randn(2, 3, 64, 48))
+    assert [(tuple(m.shape), tuple(c.shape)) for m, c in pairs] == [((2, 32, 4, 3), (2, 32))] * 4
+
+
 def test_detector_has_the_learning_rates_of_its_depths(load):
     cfg = load('retinanet_vit.py')
     model = build(cfg)
@@ -124,7 +175,7 @@ TIMM = dict(embed_dim=32, depth=12, num_heads=2)
 
 def test_student_of_timm(documented):
     cfg = Config.fromfile(documented / 'ibot_timm.py')
-    crops, masks = (cfg.train_dataloader.dataset.pipeline[place] for place in (2, 4))
+    crops, masks = (cfg.train_dataloader.dataset.pipeline[step] for step in ('crops', 'masks'))
     assert (crops.global_crop_size, crops.local_crop_size, masks.patch_size) == (224, 98, 14)
     cfg.model.backbone.update(TIMM, depth=2)
     cfg.model.neck.update(in_channels=32, num_prototypes=12, hidden_channels=8)

@@ -63,11 +63,12 @@ class Weights(Hook):
     'name',
     [
         'det/mask_rcnn_vit_demo',
-        'det/mask_rcnn_vitdet_demo',
-        'det/mask_rcnn_windowed_vit_demo',
+        'det/mask_rcnn_vit_vitdet_demo',
+        'det/mask_rcnn_vit_windowed_demo',
         'det/cascade_mask_rcnn_vit_demo',
+        'det/faster_rcnn_vit_demo',
         'seg/upernet_vit_demo',
-        'seg/upernet_windowed_vit_demo',
+        'seg/upernet_vit_windowed_demo',
         'seg/linear_vit_demo',
     ],
 )

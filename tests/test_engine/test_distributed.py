@@ -30,7 +30,7 @@ VARIANTS = {
     'synchronized batch norm': {'model.neck.norm_cfg': dict(type='ibot_mm.SyncBN')},
     'accumulated, checkpointed, frozen': {
         'optim_wrapper.accumulative_counts': 2,
-        'model.backbone.checkpoint_activations': True,
+        'model.backbone.with_cp': True,
         'default_hooks.prototypes.epochs': 1,
     },
     'one process overflows': SPOILT,

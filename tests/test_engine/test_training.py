@@ -153,7 +153,7 @@ def test_the_number_of_workers_does_not_matter(tiny_config, train):
     'options',
     [
         {'optim_wrapper.dtype': 'bfloat16'},
-        {'model.backbone.checkpoint_activations': True},
+        {'model.backbone.with_cp': True},
         {'model.neck.norm_cfg': dict(type='SyncBN')},
         {'train_dataloader.dataset.pipeline.crops.num_local_crops': 0},
         {'model.neck.shared_head': False},

@@ -17,9 +17,7 @@ OPTIONS = {
     'drop path': dict(backbone=dict(drop_path_rate=0.5)),
     'no bias in attention': dict(backbone=dict(qkv_bias=False)),
     'layer scale': dict(backbone=dict(layer_scale_init_value=0.1)),
-    'activation checkpointing': dict(
-        backbone=dict(checkpoint_activations=True, drop_path_rate=0.5)
-    ),
+    'activation checkpointing': dict(backbone=dict(with_cp=True, drop_path_rate=0.5)),
     'registers, rotary': dict(backbone=dict(num_registers=2, rotary=True)),
     'layer norm': dict(neck=dict(norm_cfg=dict(type='LN'))),
     'batch norm': dict(neck=dict(norm_cfg=dict(type='BN1d')), backbone=dict(drop_path_rate=0.5)),

@@ -145,10 +145,8 @@ def test_activation_checkpointing_changes_memory_only(kind):
     images, masks = torch.randn(2, 3, 32, 32), torch.rand(2, 4, 4) < 0.4
     other = images if kind in ONE_SIZE else images[:, :, :16, :24]
     gradients = []
-    for checkpoint_activations in (False, True):
-        model = build(
-            kind, checkpoint_activations=checkpoint_activations, drop_path_rate=0.3
-        ).train()
+    for with_cp in (False, True):
+        model = build(kind, with_cp=with_cp, drop_path_rate=0.3).train()
         torch.manual_seed(1)
         loss = model(images, masks)[-1].square().mean()
         (loss + model(other)[-1].square().mean()).backward()

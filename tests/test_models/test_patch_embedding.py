@@ -37,3 +37,20 @@ def test_tokens_are_channels_last_as_they_come():
     images = torch.randn(2, 3, 16, 16)
     assert embed_patches(embedding, images)[0].is_contiguous()
     assert not embedding(images)[0].is_contiguous()
+
+
+@pytest.mark.parametrize('part', ['', 'projection'], ids=['embedding', 'projection'])
+@pytest.mark.parametrize('before', [False, True], ids=['after', 'before'])
+def test_forward_hooks_are_called(part, before):
+    embedding = PatchEmbed(embed_dims=5, kernel_size=4, stride=4, padding=0).double()
+    images, calls = torch.randn(2, 3, 16, 16, dtype=torch.float64), []
+    expected, _ = embed_patches(embedding, images)
+    module = embedding.get_submodule(part)
+    register = module.register_forward_pre_hook if before else module.register_forward_hook
+    handle = register(lambda *args: calls.append(args))
+    tokens, _ = embed_patches(embedding, images)
+    assert len(calls) == 1 and calls[0][0] is module
+    torch.testing.assert_close(tokens, expected)
+    handle.remove()
+    embed_patches(embedding, images)
+    assert len(calls) == 1

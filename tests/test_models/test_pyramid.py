@@ -64,6 +64,49 @@ def test_deconv_pyramid_of_stride_8(sides):
     torch.testing.assert_close(list(pyramid(maps)), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    'stride, out_strides',
+    [
+        (16, [4, 8, 16, 32]),
+        (8, [4, 8, 16, 32]),
+        (14, [3.5, 7, 14, 28]),
+        (32, [8, 16, 32, 64]),
+    ],
+)
+def test_levels_that_are_not_chosen(stride, out_strides):
+    pyramid, image = DeconvPyramid(8, stride), 4 * 7 * 64
+    assert pyramid.out_strides == out_strides
+    maps = pyramid(random_maps(image // stride, image // stride))
+    assert [image / features.shape[2] for features in maps] == out_strides
+
+
+@pytest.mark.parametrize(
+    'stride, out_strides',
+    [(16, [8, 16, 32]), (16, [4, 8, 16, 32, 64]), (14, [7, 14, 28]), (8, [8]), (16, [4, 64])],
+    ids=str,
+)
+@pytest.mark.parametrize('neck', [DeconvPyramid, SimplePyramid])
+def test_levels_can_be_chosen(neck, stride, out_strides):
+    options = dict(out_channels=8, num_outs=len(out_strides)) if neck is SimplePyramid else {}
+    chosen = neck(8, stride=stride, out_strides=out_strides, **options)
+    image = 4 * 7 * 64
+    maps = random_maps(image // stride, image // stride, number=len(out_strides))
+    outputs = chosen(maps)
+    assert [image / features.shape[2] for features in outputs] == out_strides
+    assert len(outputs) == len(chosen.out_channels) and chosen.out_strides == out_strides
+
+
+def test_chosen_levels_are_those_of_all_four():
+    """Three levels are the last three of the published four, with the same weights."""
+    for neck in (DeconvPyramid, SimplePyramid):
+        options = dict(num_outs=4) if neck is SimplePyramid else {}
+        four, three = neck(8, **options), neck(8, out_strides=[8, 16, 32], **options)
+        three.levels.load_state_dict(four.levels[1:].state_dict())
+        maps = random_maps(4, 6)
+        expected = four(maps)[1:]
+        torch.testing.assert_close(three(maps[1:])[:3], expected)
+
+
 @pytest.mark.parametrize('num_outs', [4, 5])
 def test_simple_pyramid(num_outs):
     pyramid = SimplePyramid(8, out_channels=6, num_outs=num_outs)
@@ -103,8 +146,25 @@ def test_registered(type_):
 @pytest.mark.parametrize(
     'neck, arguments, message',
     [
-        (DeconvPyramid, dict(in_channels=[8, 8, 8]), r'four maps, got in_channels=\[8, 8, 8\]'),
-        (DeconvPyramid, dict(in_channels=8, stride=14), 'stride 8 or 16, got 14'),
+        (DeconvPyramid, dict(in_channels=[8, 8, 8]), r'4 maps for .*in_channels=\[8, 8, 8\]'),
+        (
+            DeconvPyramid,
+            dict(in_channels=[8, 8], out_strides=[8, 16, 32]),
+            r'3 maps for out_strides=\[8, 16, 32\], got in_channels=\[8, 8\].*out_indices',
+        ),
+        (
+            DeconvPyramid,
+            dict(in_channels=8, stride=14, out_strides=[4, 8, 16, 32]),
+            r'\[4, 8, 16, 32\] of maps of stride 14: choose among \[3.5, 7, 14, 28, 56\]',
+        ),
+        (DeconvPyramid, dict(in_channels=8, out_strides=[16, 8]), 'in increasing order'),
+        (DeconvPyramid, dict(in_channels=8, out_strides=[]), r'out_strides=\[\]'),
+        (SimplePyramid, dict(in_channels=8, out_strides=[2, 4]), r'among \[4, 8, 16, 32, 64\]'),
+        (
+            SimplePyramid,
+            dict(in_channels=8, out_strides=[8, 16, 32]),
+            r'has 3 or 4 levels with out_strides=\[8, 16, 32\], got num_outs=5',
+        ),
         (SimplePyramid, dict(in_channels=8, num_outs=6), 'got num_outs=6'),
         (SimplePyramid, dict(in_channels=6), 'multiple of 4, got 6'),
     ],
@@ -121,6 +181,7 @@ def test_bad_arguments(neck, arguments, message):
         (DeconvPyramid(8), random_maps(4, 4, channels=6), r'\[8, 8, 8, 8\].*\[6, 6, 6, 6\]'),
         (DeconvPyramid(8), random_maps(4, 1), r'map of \(4, 1\), too small.*32 x 32'),
         (DeconvPyramid(8, stride=8), random_maps(3, 4), r'map of \(3, 4\), too small'),
+        (DeconvPyramid(8, stride=14), random_maps(1, 4), r'too small.*at least 28 x 28 pixels'),
         (SimplePyramid(8), random_maps(4, 4, channels=4), r'\[8\] channels and got \[4\]'),
         (SimplePyramid(8), random_maps(1, 4), r'map of \(1, 4\), too small'),
     ],

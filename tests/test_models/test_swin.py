@@ -111,8 +111,8 @@ def test_activation_checkpointing_changes_memory_only():
     """Two sizes in one backward pass: each recomputation must use its own grid."""
     images, masks = torch.randn(2, 3, 64, 64), torch.rand(2, 2, 2) < 0.4
     gradients = []
-    for checkpoint_activations in (False, True):
-        model = build(checkpoint_activations=checkpoint_activations, drop_path_rate=0.3).train()
+    for with_cp in (False, True):
+        model = build(with_cp=with_cp, drop_path_rate=0.3).train()
         torch.manual_seed(1)
         outputs = model(images, masks)[-1], model(images[..., :40])[-1]
         sum(output.square().mean() for output in outputs).backward()

@@ -45,6 +45,57 @@ def test_strides_of_images_of_any_size(size, patch_size, variant):
     assert [tuple(features.shape) for features in maps] == expected
 
 
+@pytest.mark.parametrize('size', [(56, 84), (50, 70)], ids=str)
+def test_strides_of_patches_of_14(size):
+    """Of images padded to whole patches."""
+    grid = [-(-side // 14) for side in size]
+    maps = build(patch_size=14, img_size=56)(torch.randn(2, 3, *size))
+    expected = [tuple(int(times * side) for side in grid) for times in (4, 2, 1, 0.5)]
+    assert [tuple(features.shape[2:]) for features in maps] == expected
+
+
+def test_chosen_levels_have_the_last_layers():
+    with torch.device('meta'):
+        model = ViTPyramid('base', out_strides=[8, 16, 32])
+    assert model.out_indices == [5, 7, 11] and model.out_channels == [768] * 3
+    four, three = build(), build(out_indices=[1, 2, 3], out_strides=[8, 16, 32])
+    state = four.state_dict()
+    for name in three.pyramid.state_dict():
+        _, level, rest = name.split('.')
+        state[f'pyramid.{name}'] = state[f'pyramid.levels.{int(level) + 1}.{rest}']
+    three.load_state_dict(state, strict=False)
+    images = torch.randn(2, 3, 64, 48)
+    for features, expected in zip(three.eval()(images), four.eval()(images)[1:], strict=True):
+        assert torch.equal(features, expected)
+
+
+@variants
+@pytest.mark.parametrize('final_norm', [False, True])
+def test_class_tokens_beside_the_maps(variant, final_norm):
+    options = dict(with_pyramid=False, final_norm=final_norm, **variant)
+    model = build(output_cls_token=True, **options).eval()
+    plain = MaskedVisionTransformer(
+        arch=TINY, out_indices=[0, 1, 2, 3], img_size=64, mask_token=False, **variant
+    ).eval()
+    plain.load_state_dict(plain.state_dict() | model.state_dict())
+    plain.final_norm = False
+    images = torch.randn(2, 3, 48, 80)
+    maps = build(**options).eval()(images)
+    for (features, cls), expected, tokens in zip(model(images), maps, plain(images), strict=True):
+        assert torch.equal(features, expected)
+        torch.testing.assert_close(cls, plain.ln1(tokens[:, 0]) if final_norm else tokens[:, 0])
+
+
+@pytest.mark.parametrize('norm_eval', [True, False])
+def test_batch_norms_of_the_pyramid_can_stay_in_evaluation(norm_eval):
+    model = build(norm_eval=norm_eval).train()
+    norm = model.pyramid.levels[0][1]
+    before = norm.running_mean.clone()
+    model(torch.randn(2, 3, 64, 64))
+    assert torch.equal(norm.running_mean, before) == norm_eval
+    assert model.training and norm.training != norm_eval
+
+
 @variants
 @pytest.mark.parametrize('final_norm', [False, True])
 def test_maps_are_the_tokens_of_the_layers(variant, final_norm):
@@ -94,8 +145,8 @@ def test_padding_is_zeros_at_the_right_and_bottom():
 @variants
 def test_activation_checkpointing_changes_memory_only(variant):
     gradients = []
-    for checkpoint_activations in (False, True):
-        model = build(checkpoint_activations=checkpoint_activations, **variant).train()
+    for with_cp in (False, True):
+        model = build(with_cp=with_cp, **variant).train()
         torch.manual_seed(1)
         sum(f.square().mean() for f in model(torch.randn(2, 3, 50, 64))).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})
@@ -132,9 +183,16 @@ def test_default_layers_are_the_published(arch, layers):
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(out_indices=[1, 2, 3]), r'needs four maps.*\[16, 16, 16\].*out_indices'),
+        (dict(out_indices=[1, 2, 3]), r'needs 4 maps.*\[16, 16, 16\].*out_indices'),
+        (dict(out_strides=[8, 16, 32]), r'needs 3 maps.*\[16, 16, 16, 16\].*out_indices'),
+        (dict(with_pyramid=False, out_strides=[8, 16]), 'leave out with_pyramid=False'),
+        (dict(output_cls_token=True), 'set with_pyramid=False'),
+        (
+            dict(output_cls_token=True, with_pyramid=False, with_cls_token=False),
+            'leave with_cls_token as it is',
+        ),
         (dict(out_indices=[0, 1, 2, 4]), r'out_indices=\[0, 1, 2, 4\].*4 layers'),
-        (dict(patch_size=14), 'stride 8 or 16, got 14'),
+        (dict(patch_size=14, out_strides=[4, 8, 16, 32]), r'among \[3.5, 7, 14, 28, 56\]'),
         (dict(arch='huge'), "Unknown arch 'huge' of ViTPyramid"),
     ],
 )
@@ -202,8 +260,17 @@ SIMPLE_PYRAMID = dict(type='ibot_mm.SimplePyramid', in_channels=16)
         (TIMM, PYRAMID_OF_MAPS),
         (BEFORE_PYRAMID, PYRAMID_OF_MAPS),
         (OF_TIMM, SIMPLE_PYRAMID),
+        (BACKBONE | dict(num_registers=4, layer_scale_init_value=1e-5), FPN),
     ],
-    ids=['ViTPyramid', 'ViTDet', 'mmpretrain', "mmpretrain's timm", 'timm', 'timm, last map'],
+    ids=[
+        'ViTPyramid',
+        'ViTDet',
+        'mmpretrain',
+        "mmpretrain's timm",
+        'timm',
+        'timm, last map',
+        'registers',
+    ],
 )
 def test_mask_rcnn_trains_and_predicts(backbone, neck):
     torch.manual_seed(0)

@@ -69,6 +69,18 @@ def test_a_window_over_the_whole_map_is_global(size, rotary):
     torch.testing.assert_close(windowed(images), everywhere(images), atol=1e-5, rtol=1e-5)
 
 
+def test_no_layer_sees_the_whole_map():
+    model = build(global_indices=[]).eval()
+    assert model.global_indices == []
+    images = torch.randn(1, 3, 56, 40)
+    changed = images.clone()
+    changed[:, :, 8:16, 8:16] += 1  # in the first window
+    (difference,) = ((a - b).abs().sum(1)[0] > 0 for a, b in zip(model(images), model(changed)))
+    expected = torch.zeros(7, 5, dtype=torch.bool)
+    expected[:3, :3] = True
+    assert torch.equal(difference, expected)
+
+
 @rotary
 def test_what_all_layers_see_is_the_plain_network(rotary):
     model = build(global_indices=[0, 1, 2, 3], rotary=rotary).eval()
@@ -116,10 +128,8 @@ def test_drop_path_drops_whole_images():
 @rotary
 def test_activation_checkpointing_changes_memory_only(rotary):
     gradients = []
-    for checkpoint_activations in (False, True):
-        model = build(
-            checkpoint_activations=checkpoint_activations, rotary=rotary, drop_path_rate=0.2
-        ).train()
+    for with_cp in (False, True):
+        model = build(with_cp=with_cp, rotary=rotary, drop_path_rate=0.2).train()
         torch.manual_seed(1)
         model(torch.randn(2, 3, 40, 56))[-1].square().mean().backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})

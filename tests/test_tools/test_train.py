@@ -78,7 +78,7 @@ def test_train_resume_and_test(config, tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_and_test_without_gpus(config, tmp_path):
     together = ['--cfg-options', 'model.neck.norm_cfg.type=ibot_mm.SyncBN',
-                'model.backbone.checkpoint_activations=True', 'optim_wrapper.accumulative_counts=2',
+                'model.backbone.with_cp=True', 'optim_wrapper.accumulative_counts=2',
                 'optim_wrapper.dtype=bfloat16']  # fmt: skip
     work_dir = tmp_path / 'dist'
     call('bash', 'tools/dist_train.sh', config, 2, '--work-dir', work_dir, '--amp', *together)

@@ -19,7 +19,7 @@ demo_dataset = dict(
     reduce_zero_label=True,
 )
 scale, crop_size = (160, 128), (128, 128)
-train_pipeline = [  # without flips: a mirrored 2 is no 2
+train_pipeline = [  # without flips: a mirrored 2 is not a 2
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=scale, ratio_range=(0.9, 1.2), keep_ratio=True),
@@ -32,8 +32,12 @@ train_dataloader = dict(
     dataset=dict(**demo_dataset, pipeline=train_pipeline, indices=60),  # few labeled images
 )
 
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = scale
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='PackSegInputs'),
+]
 val_dataloader = dict(num_workers=1, dataset=dict(**demo_dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 

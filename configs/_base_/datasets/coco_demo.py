@@ -6,12 +6,11 @@ metainfo = dict(
     classes=('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 )
 scale = (160, 128)
-train_pipeline = [  # without flips: a mirrored 2 is no 2
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='RandomResize', scale=scale, ratio_range=(0.9, 1.2), keep_ratio=True),
-    dict(type='PackDetInputs'),
-]
+load_image = dict(type='LoadImageFromFile')
+load_annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+random_resize = dict(type='RandomResize', scale=scale, ratio_range=(0.9, 1.2), keep_ratio=True)
+pack = dict(type='PackDetInputs')
+train_pipeline = [load_image, load_annotations, random_resize, pack]  # a mirrored 2 is not a 2
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
@@ -26,8 +25,12 @@ train_dataloader = dict(
     ),
 )
 
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = scale
+test_resize = dict(type='Resize', scale=scale, keep_ratio=True)
+test_pack = dict(
+    type='PackDetInputs',
+    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+)
+test_pipeline = [load_image, test_resize, load_annotations, test_pack]
 val_dataloader = dict(
     num_workers=1,
     dataset=dict(

@@ -24,7 +24,14 @@ train_dataloader = dict(
     dataset=dict(pipeline=train_pipeline),
 )
 
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = image_size
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -12,10 +12,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.65),
     optimizer=dict(type='AdamW', lr=8e-5, weight_decay=0.05),
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=160000),
-]
+warmup = dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500)
+decay = dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=160000)
+param_scheduler = [warmup, decay]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 train_cfg = dict(type='ibot_mm.IterBasedTrainLoop')
 default_hooks = dict(

@@ -13,6 +13,9 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
 )
 train_cfg = dict(type='ibot_mm.EpochBasedTrainLoop')
+warmup = dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500)
+decay = dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1)
+param_scheduler = [warmup, decay]
 default_hooks = dict(
     checkpoint=dict(type='ibot_mm.CheckpointHook', max_keep_ckpts=2),
     log_history=dict(type='ibot_mm.LogHistoryHook'),

@@ -16,7 +16,7 @@ def embed_patches(embedding: PatchEmbed, images: Tensor) -> tuple[Tensor, tuple[
 
     Args:
         embedding: mmcv's patch embedding. One that overlaps, pads or dilates runs as it is, and so
-            does any while a graph for images of any size is exported.
+            does one with hooks, and any while a graph for images of any size is exported.
         images: Shape (B, C, H, W); what exceeds a multiple of the patch is cut off.
 
     Returns:
@@ -29,6 +29,8 @@ def embed_patches(embedding: PatchEmbed, images: Tensor) -> tuple[Tensor, tuple[
         and projection.padding == (0, 0)
         and projection.dilation == (1, 1)
         and embedding.adaptive_padding is None
+        and not _has_hooks(embedding)
+        and not _has_hooks(projection)
     ):
         return embedding(images)
     height, width = projection.kernel_size
@@ -38,3 +40,13 @@ def embed_patches(embedding: PatchEmbed, images: Tensor) -> tuple[Tensor, tuple[
     patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, N, C * p * p)
     tokens = F.linear(patches, projection.weight.flatten(1), projection.bias)
     return tokens if embedding.norm is None else embedding.norm(tokens), grid
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether something waits for the module to be called."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )

@@ -47,8 +47,8 @@ class MaskedSwinTransformer(SwinTransformer):
         drop_path_rate (float): Of the last block; blocks before it have less. Defaults to 0.1,
             as published for Swin-T.
         mask_token (bool): Whether to learn a mask token; the teacher has none. Defaults to True.
-        checkpoint_activations (bool): Recompute each block in the backward pass instead of
-            keeping its activations. Defaults to False.
+        with_cp (bool): Recompute each block in the backward pass instead of keeping its
+            activations. Defaults to False.
         **kwargs: ``in_channels``, ``drop_rate``, ``frozen_stages``, ``norm_eval`` and ``init_cfg``
             of :class:`mmpretrain.models.SwinTransformer`; the published network settles the rest.
 
@@ -68,7 +68,7 @@ class MaskedSwinTransformer(SwinTransformer):
         window_size: int = 7,
         drop_path_rate: float = 0.1,
         mask_token: bool = True,
-        checkpoint_activations: bool = False,
+        with_cp: bool = False,
         **kwargs: Any,
     ) -> None:
         self._check_arch(arch)
@@ -102,7 +102,7 @@ class MaskedSwinTransformer(SwinTransformer):
             **kwargs,
         )
         self.stride = patch_size << (len(depths) - 1)
-        self.checkpoint_activations = checkpoint_activations
+        self.with_cp = with_cp
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if mask_token else None
 
     @classmethod
@@ -205,7 +205,7 @@ class MaskedSwinTransformer(SwinTransformer):
         """Tokens after each block."""
         for stage in self.stages:
             for block in stage.blocks:
-                if self.checkpoint_activations and self.training:
+                if self.with_cp and self.training:
                     tokens = checkpoint(block, tokens, grid, use_reentrant=False)
                 else:
                     tokens = block(tokens, grid)

@@ -56,8 +56,8 @@ class TimmVisionTransformer(BaseModule):
         frozen_stages (int): 0 freezes the embedding (all tokens and positions included), n also
             the first n layers, the number of layers everything. What is frozen stays in
             evaluation mode. Defaults to -1, nothing.
-        checkpoint_activations (bool): Recompute each layer in the backward pass instead of
-            keeping its activations. Defaults to False.
+        with_cp (bool): Recompute each layer in the backward pass instead of keeping its
+            activations. Defaults to False.
         init_cfg (dict | list, optional): Initialization, such as
             ``dict(type='ibot_mm.Pretrained', checkpoint=...)``. Defaults to None.
         **kwargs: All else that ``timm.create_model`` takes: ``img_size``, ``patch_size``,
@@ -85,7 +85,7 @@ class TimmVisionTransformer(BaseModule):
         out_indices: Sequence[int] | int = -1,
         final_norm: bool = True,
         frozen_stages: int = -1,
-        checkpoint_activations: bool = False,
+        with_cp: bool = False,
         init_cfg: dict | list | None = None,
         **kwargs: Any,
     ) -> None:
@@ -96,7 +96,7 @@ class TimmVisionTransformer(BaseModule):
         check_ranges(type(self).__name__, {'[0, 1)': rates})
         self.timm_model = create_timm_vit(model_name, **kwargs)
         self.timm_model.is_init = True  # else mmengine calls its init_weights, over what was loaded
-        self.timm_model.set_grad_checkpointing(checkpoint_activations)
+        self.timm_model.set_grad_checkpointing(with_cp)
         self.timm_model.patch_embed.register_forward_hook(self._hide)
         self._masks: Tensor | None = None  # what that hook hides, for the time of a forward
         self.with_cls_token = self.timm_model.cls_token is not None

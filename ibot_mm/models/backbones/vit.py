@@ -56,8 +56,8 @@ class MaskedVisionTransformer(VisionTransformer):
             dropped from the outputs. Defaults to 0.
         rotary (bool): Turn queries and keys of patches by their place in the image, as DINOv3
             does, instead of adding a learned position embedding. Defaults to False.
-        checkpoint_activations (bool): Recompute each layer in the backward pass instead of
-            keeping its activations. Defaults to False.
+        with_cp (bool): Recompute each layer in the backward pass instead of keeping its
+            activations. Defaults to False.
         frozen_stages (int): 0 freezes the embedding ([CLS], position, mask and register tokens
             included), n also the first n layers, the number of layers also the final norm.
             What is frozen stays in evaluation mode. Defaults to -1, nothing.
@@ -88,7 +88,7 @@ class MaskedVisionTransformer(VisionTransformer):
         mask_token: bool = True,
         num_registers: int = 0,
         rotary: bool = False,
-        checkpoint_activations: bool = False,
+        with_cp: bool = False,
         frozen_stages: int = -1,
         out_type: str = 'raw',
         out_indices: Sequence[int] | int = -1,
@@ -122,7 +122,7 @@ class MaskedVisionTransformer(VisionTransformer):
         self.num_registers = num_registers
         self.register_tokens = self._token(num_registers) if num_registers else None
         self.mask_token = self._token(1) if mask_token else None
-        self.checkpoint_activations = checkpoint_activations
+        self.with_cp = with_cp
         self.frozen_stages = check_frozen_stages(frozen_stages, num_layers)
         self._freeze_stages()
 
@@ -264,7 +264,7 @@ class MaskedVisionTransformer(VisionTransformer):
 
     def _run(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
         """Call, keeping activations or not."""
-        if self.checkpoint_activations and self.training:
+        if self.with_cp and self.training:
             return checkpoint(function, *args, use_reentrant=False)
         return function(*args)
 

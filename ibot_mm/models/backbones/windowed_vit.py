@@ -28,7 +28,7 @@ class WindowedVisionTransformer(MaskedVisionTransformer):
         window_size (int): Side of a window in patches. Zeros fill incomplete windows; a map
             smaller than a window is one window. Defaults to 14.
         global_indices (Sequence[int], optional): Layers with attention over the whole map.
-            Defaults to None, the last layer of each quarter of the network.
+            Defaults to None, the last layer of each quarter of the network. Empty for none.
         out_indices (Sequence[int] | int): Layers whose maps are returned. Defaults to -1.
         final_norm (bool): Whether the last layer's map is normalized. Defaults to False.
         patch_cfg (dict): Of the patch embedding. Defaults to an empty dict: images are padded to
@@ -76,7 +76,11 @@ class WindowedVisionTransformer(MaskedVisionTransformer):
             ends = {quarter * self.num_layers // 4 for quarter in (1, 2, 3, 4)} - {0}
             global_indices = [end - 1 for end in sorted(ends)]
         self.window_size = window_size
-        self.global_indices = resolve_indices('global_indices', global_indices, self.num_layers)
+        self.global_indices = list(global_indices)
+        if self.global_indices:
+            self.global_indices = resolve_indices(
+                'global_indices', self.global_indices, self.num_layers
+            )
         self.out_channels = [self.embed_dims] * len(self.out_indices)
 
     def _forward_layer(

@@ -10,6 +10,6 @@ model = dict(data_preprocessor=dict(pad_size_divisor=1024))
 train_cfg = dict(max_epochs=100, val_interval=10)
 auto_scale_lr = dict(base_batch_size=64)
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.7), optimizer=dict(weight_decay=0.1))
-param_scheduler = _base_.param_scheduler
-param_scheduler[0].end = 250
-param_scheduler[1].update(end=100, milestones=[89, 96])
+warmup = dict(_base_.warmup, end=250)
+decay = dict(_base_.decay, end=100, milestones=[89, 96])
+param_scheduler = [warmup, decay]
