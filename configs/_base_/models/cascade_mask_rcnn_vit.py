@@ -34,9 +34,7 @@ model = dict(
         arch='base',
         img_size=(672, 1088),  # of the learned position embedding; images have any size
         drop_path_rate=0.2,
-        init_cfg=dict(
-            type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'
-        ),
+        init_cfg=dict(type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'),
     ),
     neck=dict(in_channels=[768, 768, 768, 768]),
     roi_head=dict(bbox_head=box_heads),

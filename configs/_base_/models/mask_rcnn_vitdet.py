@@ -9,9 +9,7 @@ model = dict(
         type='ibot_mm.WindowedVisionTransformer',
         arch='base',
         drop_path_rate=0.1,
-        init_cfg=dict(
-            type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'
-        ),
+        init_cfg=dict(type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'),
     ),
     neck=dict(_delete_=True, type='ibot_mm.SimplePyramid', in_channels=768),
     rpn_head=dict(num_convs=2),

@@ -12,9 +12,7 @@ model = dict(
         img_size=512,
         final_norm=True,  # of every map
         drop_path_rate=0.1,
-        init_cfg=dict(
-            type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'
-        ),
+        init_cfg=dict(type='ibot_mm.Pretrained', checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'),
     ),
     neck=None,
     decode_head=dict(norm_cfg=norm_cfg),

@@ -6,6 +6,7 @@ from .mask_generator import MaskGenerator
 from .multi_crop import MultiCrop
 from .pack_multi_crop import PackMultiCrop
 from .photometric_augmentation import PhotometricAugmentation
+from .reverse_channels import ReverseChannels
 from .seed_sample import SeedSample
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     'LoadImage',
     'MultiCrop',
     'PackMultiCrop',
+    'ReverseChannels',
     'SeedSample',
 ]

@@ -1,6 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 from .bad_steps import SkipBadStepsHook
+from .best_head import KeepBestHeadHook
 from .channel_check import ChannelCheckHook
+from .check_classes import CheckClassesHook
 from .compare_with_start import CompareWithStartHook
 from .deferred_log import DeferredLogHook
 from .finite_loss import FiniteLossHook
@@ -15,6 +17,7 @@ from .training_seed import TrainingSeedHook
 
 __all__ = [
     'ChannelCheckHook',
+    'CheckClassesHook',
     'CompareWithStartHook',
     'DeferredLogHook',
     'TrainingSeedHook',
@@ -22,6 +25,7 @@ __all__ = [
     'FreezePatchEmbeddingHook',
     'FreezePrototypesHook',
     'OnlineProbeHook',
+    'KeepBestHeadHook',
     'ProgressBarHook',
     'SkipBadStepsHook',
     'SkippedImagesHook',

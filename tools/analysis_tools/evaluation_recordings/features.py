@@ -5,10 +5,10 @@ import re
 from typing import Any
 
 import torch
+from ibot_mm.checkpoint.swin_names import to_unfold_order
 from torch import Tensor, nn
 
 from ibot_mm.checkpoint import published_to_ibot_mm
-from ibot_mm.checkpoint.swin_names import to_unfold_order
 from ibot_mm.evaluation import FeatureExtractor, FeatureSettings
 from ibot_mm.evaluation.views import square_image
 from ibot_mm.functional.pooling import (
