@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import torch
-from ibot_mm.checkpoint.swin_names import to_unfold_order
+from ibot_mm.checkpoint import to_unfold_order
 from torch import Tensor, nn
 
 from ibot_mm.checkpoint import published_to_ibot_mm
