@@ -15,10 +15,12 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
+from mmpretrain.registry import BATCH_AUGMENTS as MMPRETRAIN_BATCH_AUGMENTS
 
 from .compatibility import honor_init_cfg
 
@@ -30,6 +32,7 @@ def _child(name: str, parent: Registry, location: str) -> Registry:
 
 
 MODELS = _child('model', MMENGINE_MODELS, 'ibot_mm.models')
+BATCH_AUGMENTS = _child('batch augment', MMPRETRAIN_BATCH_AUGMENTS, 'ibot_mm.models')
 
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'ibot_mm.datasets')
 DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'ibot_mm.datasets')
@@ -38,6 +41,7 @@ FUNCTIONS = _child('function', MMENGINE_FUNCTIONS, 'ibot_mm.datasets')
 
 HOOKS = _child('hook', MMENGINE_HOOKS, 'ibot_mm.engine')
 LOOPS = _child('loop', MMENGINE_LOOPS, 'ibot_mm.engine')
+OPTIMIZERS = _child('optimizer', MMENGINE_OPTIMIZERS, 'ibot_mm.engine')
 OPTIM_WRAPPERS = _child('optim wrapper', MMENGINE_OPTIM_WRAPPERS, 'ibot_mm.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optim wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'ibot_mm.engine'

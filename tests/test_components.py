@@ -60,8 +60,27 @@ ARGUMENTS = {
     ),
     'WarmupCosine': dict(optimizer=OPTIMIZER, param_name='lr', final=0.0, end=9),
     'Pretrained': dict(checkpoint='weights.pth'),
+    'PretrainedHead': dict(checkpoint='weights.pth'),
+    'FrozenFeatures': dict(backbone=BACKBONE),
+    'LinearSweepHead': dict(num_classes=2, in_channels=4),
+    'ProjectionLayers': dict(neck=NECK),
+    'ReversedMixup': dict(alpha=0.8),
+    'ReversedCutMix': dict(alpha=1.0),
+    'RepeatedAugmentationSampler': dict(dataset=range(256), seed=0),
+    'SweepOptimizer': dict(
+        params=[nn.Parameter(torch.zeros(1, 2))],
+        sweep=[dict(lr=1.0, weight_decay=0.0, lars=False)],
+    ),
+    'SweepConstructor': dict(optim_wrapper_cfg=dict(optimizer=dict(type='ibot_mm.SweepOptimizer'))),
+    'DelayedWarmupCosine': dict(optimizer=OPTIMIZER, end=9),
+    'WarmupCosineByUpdate': dict(optimizer=OPTIMIZER, param_name='lr', final=0.0, end=9),
 }
-FROM_FILES = {'ImageFolder', 'KNNSplits'}  # built by tests/test_datasets, which have images
+FROM_FILES = {
+    'ImageFolder',
+    'ImageSubset',
+    'INaturalist',
+    'KNNSplits',
+}  # built by tests/test_datasets, which have images
 SHAPE = re.compile(r'\((?:[A-Z]\w*|\d|\.\.\.|number|side|size)[^()]*[,x][^()]*\)|HWC|\(\)')
 
 

@@ -20,6 +20,7 @@ from .locate import CheckpointError
 from .names import Format
 from .parts import PARTS, Part
 from .pretrained import Pretrained
+from .pretrained_head import PretrainedHead, read_head
 from .recognize import Network, find_networks, recognize
 from .report import LoadReport
 from .verify import verify_checkpoint
@@ -39,6 +40,7 @@ __all__ = [
     'Network',
     'Part',
     'Pretrained',
+    'PretrainedHead',
     'backbone_config',
     'check_output',
     'convert',
@@ -52,6 +54,7 @@ __all__ = [
     'load_weights',
     'publish',
     'published_to_ibot_mm',
+    'read_head',
     'rebuild_backbone',
     'recognize',
     'revert',

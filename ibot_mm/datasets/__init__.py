@@ -4,7 +4,10 @@
 from .collate import stack_samples
 from .find_images import find_images
 from .image_folder import ImageFolder
+from .image_subset import ImageSubset
+from .inaturalist import INaturalist
 from .knn_splits import KNNSplits
+from .repeated_augmentation import RepeatedAugmentationSampler
 from .samplers import SeededBatchSampler
 from .transforms import (
     LoadImage,
@@ -12,17 +15,22 @@ from .transforms import (
     MultiCrop,
     PackMultiCrop,
     PhotometricAugmentation,
+    ReverseChannels,
 )
 
 __all__ = [
     'PhotometricAugmentation',
     'MaskGenerator',
+    'INaturalist',
     'ImageFolder',
+    'ImageSubset',
     'KNNSplits',
     'LoadImage',
     'MultiCrop',
     'PackMultiCrop',
     'SeededBatchSampler',
     'find_images',
+    'RepeatedAugmentationSampler',
+    'ReverseChannels',
     'stack_samples',
 ]

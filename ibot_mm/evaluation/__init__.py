@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 from .cache import FeatureCache, FeatureCacheError
 from .clustering import clustering_metrics
+from .clustering_metric import ClusteringAccuracy
 from .extraction import Loading, extract_features
 from .features import (
     NEIGHBORS,
@@ -17,11 +18,13 @@ from .protocols import PROTOCOLS, Measurement, Options, best_of
 from .results import make_table, summary_rows, versions, write_results
 from .run import check_protocols, extract_splits, run_protocols
 from .splits import DataError, check_splits, folder_splits
+from .sweep_accuracy import SweepAccuracy
 from .views import evaluation_view
 
 __all__ = [
     'NEIGHBORS',
     'PROTOCOLS',
+    'ClusteringAccuracy',
     'DataError',
     'FeatureCache',
     'FeatureCacheError',
@@ -42,6 +45,7 @@ __all__ = [
     'extract_features',
     'extract_splits',
     'folder_splits',
+    'SweepAccuracy',
     'linear_settings',
     'make_table',
     'run_protocols',

@@ -6,11 +6,16 @@ from .backbones import (
     ViTPyramid,
     WindowedVisionTransformer,
 )
+from .batch_augments import ReversedCutMix, ReversedMixup
+from .frozen_features import FrozenFeatures
 from .head import IBOTHead
 from .ibot import IBOT
+from .label_smoothing import SmoothedCrossEntropy
+from .linear_sweep import LinearSweepHead
 from .neck import IBOTNeck
 from .norm import SyncBatchNorm
 from .preprocessor import MultiCropPreprocessor
+from .projection_layers import ProjectionLayers
 from .pyramid import DeconvPyramid, SimplePyramid
 from .teacher import EMATeacher
 
@@ -18,12 +23,18 @@ __all__ = [
     'IBOT',
     'DeconvPyramid',
     'EMATeacher',
+    'FrozenFeatures',
     'IBOTHead',
     'IBOTNeck',
+    'LinearSweepHead',
     'MaskedSwinTransformer',
     'MaskedVisionTransformer',
     'MultiCropPreprocessor',
+    'ProjectionLayers',
+    'ReversedCutMix',
+    'ReversedMixup',
     'SimplePyramid',
+    'SmoothedCrossEntropy',
     'SyncBatchNorm',
     'TimmVisionTransformer',
     'ViTPyramid',

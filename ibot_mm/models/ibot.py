@@ -192,9 +192,16 @@ class IBOT(BaseSelfSupervisor):
         return network(inputs)
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
-        """Put each image's [CLS] feature (D,) into its data sample as ``feature``."""
-        for feature, data_sample in zip(self.extract_feat(inputs)[-1][:, 0], data_samples):
+        """Put what evaluations read of each image's [CLS] into its data sample.
+
+        ``feature`` (D,), and ``prototype``, the number () of the one with the largest logit.
+        """
+        neck = self.teacher.neck if self.evaluate == 'teacher' else self.neck
+        features = self.extract_feat(inputs)[-1][:, 0]
+        (logits,) = neck.logits(neck.project(features))
+        for data_sample, feature, of_image in zip(data_samples, features, logits):
             data_sample.set_field(feature, 'feature')
+            data_sample.set_field(of_image.argmax(), 'prototype')
         return data_samples
 
     def watch_teacher(self, watcher: Callable[[Tensor], None] | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 TOP = Path(__file__).parents[2]
 DATA = TOP / 'tests/data/evaluation'
-PROTOCOLS = ['clustering', 'features', 'knn', 'logistic']
+PROTOCOLS = ['clustering', 'features', 'knn', 'logistic', 'linear_probe', 'finetune', 'transfer']
 
 sys.path.insert(0, str(TOP / 'tools/analysis_tools'))
 

@@ -6,6 +6,7 @@ from .mask_generator import MaskGenerator
 from .multi_crop import MultiCrop
 from .pack_multi_crop import PackMultiCrop
 from .photometric_augmentation import PhotometricAugmentation
+from .reverse_channels import ReverseChannels
 
 __all__ = [
     'PhotometricAugmentation',
@@ -13,4 +14,5 @@ __all__ = [
     'LoadImage',
     'MultiCrop',
     'PackMultiCrop',
+    'ReverseChannels',
 ]

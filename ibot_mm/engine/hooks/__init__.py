@@ -1,6 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 from .bad_steps import SkipBadStepsHook
+from .best_head import KeepBestHeadHook
 from .channel_check import ChannelCheckHook
+from .check_classes import CheckClassesHook
 from .checkpoint import CheckpointHook
 from .compare_with_start import CompareWithStartHook
 from .finite_loss import FiniteLossHook
@@ -18,6 +20,7 @@ from .training_seed import TrainingSeedHook
 __all__ = [
     'ChannelCheckHook',
     'CheckpointHook',
+    'CheckClassesHook',
     'CompareWithStartHook',
     'DeferredRuntimeInfoHook',
     'TrainingSeedHook',
@@ -26,6 +29,7 @@ __all__ = [
     'FreezePrototypesHook',
     'LogHistoryHook',
     'OnlineProbeHook',
+    'KeepBestHeadHook',
     'ProgressBarHook',
     'SkipBadStepsHook',
     'SkippedImagesHook',

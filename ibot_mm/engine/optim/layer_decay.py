@@ -26,7 +26,9 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     Args:
         optim_wrapper_cfg (dict): As in every mm constructor; the optimizer needs ``lr``.
-        paramwise_cfg (dict): ``dict(layer_decay_rate=...)``, over 0 and up to 1.
+        paramwise_cfg (dict): ``layer_decay_rate``, over 0 and up to 1; and where parameters of
+            more dimensions have no weight decay either, the last parts of their names as
+            ``undecayed``, such as ``('cls_token', 'pos_embed')`` of the published fine-tuning.
 
     Raises:
         ValueError: If ``paramwise_cfg`` is of another form, or the optimizer has no ``lr``.
@@ -34,10 +36,12 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     def _validate_cfg(self) -> None:
         rate = self.paramwise_cfg.get('layer_decay_rate')
-        if set(self.paramwise_cfg) != {'layer_decay_rate'} or not 0 < rate <= 1:
+        unknown = set(self.paramwise_cfg) - {'layer_decay_rate', 'undecayed'}
+        if rate is None or unknown or not 0 < rate <= 1:
             raise ValueError(
                 'LayerDecayConstructor needs paramwise_cfg=dict(layer_decay_rate=...) with a rate '
-                f'over 0 and up to 1, and nothing else; got {self.paramwise_cfg}.'
+                'over 0 and up to 1, and nothing else but undecayed=(names without weight decay); '
+                f'got {self.paramwise_cfg}.'
             )
         if self.base_lr is None:
             raise ValueError(
@@ -57,12 +61,13 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
                 f'get_layer_depth, got {type(backbone).__name__}: use a ViT of ibot_mm or '
                 'mmpretrain, or another constructor.'
             )
+        undecayed = {'bias', *self.paramwise_cfg.get('undecayed', ())}
         groups: dict[tuple[int, bool], dict] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             depth, num_depths = backbone.get_layer_depth(name, 'backbone.')
-            decayed = parameter.ndim > 1 and not name.endswith('.bias')
+            decayed = parameter.ndim > 1 and name.rpartition('.')[2] not in undecayed
             if (depth, decayed) not in groups:
                 scale = self.paramwise_cfg['layer_decay_rate'] ** (num_depths - 1 - depth)
                 group = dict(params=[], lr=self.base_lr * scale)

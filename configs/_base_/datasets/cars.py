@@ -1,0 +1,12 @@
+# Stanford Cars. The published code counts classes in a wrong column; here they are the 196 classes.
+_base_ = ['transfer.py']
+
+# mmpretrain's data sets take lists of steps.
+train_steps = dict(_base_.train_pipeline)
+test_steps = dict(_base_.test_pipeline)
+train_pipeline = [step for step in train_steps.values()]
+test_pipeline = [step for step in test_steps.values()]
+dataset = dict(_delete_=True, type='mmpretrain.StanfordCars', data_root='data/stanford_cars/')
+train_dataloader = dict(dataset=dict(**dataset, split='train', pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(**dataset, split='test', pipeline=test_pipeline))
+test_dataloader = val_dataloader
