@@ -28,8 +28,8 @@ class ImageFolder(ReplaceSkipped, CustomDataset):
     A folder of images, of class folders, or an annotation file of paths, with or without labels.
     All images that :class:`ibot_mm.LoadImage` can decode are found, in folders that are linked too,
     but not in hidden ones, see :func:`find_images`; one line in the log says how many, and what
-    other files were passed over. Where the pipeline skips an image (``LoadImage(on_error='skip')``),
-    another one takes its place.
+    other files were passed over. Where the pipeline skips an image
+    (``LoadImage(on_error='skip')``), another one takes its place.
 
     Args:
         data_root: Root of ``data_prefix`` and ``ann_file``. Defaults to ''.
