@@ -11,6 +11,8 @@ from mmengine.dist import get_world_size
 from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS
 from torch.utils.data import DataLoader
 
+from ibot_mm.datasets.named_steps import list_steps
+
 from .components import Component, build
 from .signatures import find_unknown
 
@@ -88,6 +90,8 @@ def _check_dataset(path: str, cfg: Mapping[str, Any], with_data: bool) -> tuple[
     component = Component(path, cfg, DATASETS)
     faults = component.check()
     transforms: dict[str, Any] = {}
+    if isinstance(cfg.get('pipeline'), Mapping):
+        faults += build(f'{path}.pipeline', list_steps, cfg['pipeline'])[1]
     for place, step in walk_steps(f'{path}.pipeline', cfg.get('pipeline')):
         part = Component(place, step, TRANSFORMS)
         wrong = part.check()
@@ -107,7 +111,7 @@ def _check_dataset(path: str, cfg: Mapping[str, Any], with_data: bool) -> tuple[
 def walk_steps(path: str, pipeline: Any) -> Iterator[tuple[str, Any]]:
     """The steps of a pipeline, a list or a dict of named ones, with their places."""
     if isinstance(pipeline, Mapping):
-        named = {name: step for name, step in pipeline.items() if name != '_scope_'}
+        named = {k: step for k, step in pipeline.items() if k not in ('_scope_', 'order')}
         yield from ((f'{path}.{name}', step) for name, step in named.items() if step is not None)
     elif isinstance(pipeline, list | tuple):
         yield from ((f'{path}.{index}', step) for index, step in enumerate(pipeline))

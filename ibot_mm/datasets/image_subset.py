@@ -25,11 +25,9 @@ class ImageSubset(ImageFolder):
         ValueError: If the list is empty, or names images that are not there.
     """
 
-    def __init__(
-        self, *args: Any, subset_file: str, with_label: bool = True, **kwargs: Any
-    ) -> None:
+    def __init__(self, subset_file: str, with_label: bool = True, **kwargs: Any) -> None:
         self.subset_file = subset_file
-        super().__init__(*args, with_label=with_label, **kwargs)
+        super().__init__(with_label=with_label, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Find the images that the list names."""

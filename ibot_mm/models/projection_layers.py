@@ -34,20 +34,21 @@ class ProjectionLayers(BaseModule):
         self, neck: dict | nn.Module, num_layers: int = 1, init_cfg: dict | list | None = None
     ) -> None:
         super().__init__(init_cfg)
-        self.neck: Any = MODELS.build(neck) if isinstance(neck, dict) else neck
-        total = len(self.neck.layers)
+        built: Any = MODELS.build(neck) if isinstance(neck, dict) else neck
+        total = len(built.layers)
         if not 1 <= num_layers <= total:
             raise ValueError(
                 f'num_layers of ProjectionLayers must be between 1 and {total}, the layers of the '
                 f'projection head, got {num_layers}.'
             )
-        self.neck.layers = self.neck.layers[:num_layers]
-        self.neck.patch_prototypes = None
+        built.layers = built.layers[:num_layers]
+        built.patch_prototypes = None
         self.with_prototypes = num_layers == total
-        self.out_channels = self.neck.num_prototypes
+        self.out_channels: int = built.num_prototypes
         if not self.with_prototypes:
-            self.neck.cls_prototypes = None
-            self.out_channels = self.neck.layers[-1].out_features
+            built.cls_prototypes = None
+            self.out_channels = built.layers[-1].out_features
+        self.neck: nn.Module = built
 
     def forward(self, feats: Any) -> tuple[Tensor]:
         """Features (B, C) of [CLS] tokens (B, D), alone in a tuple.

@@ -2,10 +2,8 @@
 _base_ = ['transfer.py']
 
 # mmpretrain's data sets take lists of steps.
-train_steps = dict(_base_.train_pipeline)
-test_steps = dict(_base_.test_pipeline)
-train_pipeline = [step for step in train_steps.values()]
-test_pipeline = [step for step in test_steps.values()]
+train_pipeline = [_base_.train_pipeline[name] for name in _base_.train_pipeline.order]
+test_pipeline = [_base_.test_pipeline[name] for name in _base_.test_pipeline.order]
 dataset = dict(_delete_=True, type='mmpretrain.StanfordCars', data_root='data/stanford_cars/')
 train_dataloader = dict(dataset=dict(**dataset, split='train', pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(**dataset, split='test', pipeline=test_pipeline))

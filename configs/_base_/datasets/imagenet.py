@@ -4,6 +4,7 @@ data_root = 'data/imagenet/'
 # Steps have names, so that a config changes one by its name; None leaves a step out. Labels are
 # not read: any folder of images will do, with or without sub-folders.
 train_pipeline = dict(
+    order=['load', 'crops', 'augment', 'masks', 'pack'],
     load=dict(type='ibot_mm.LoadImage'),
     crops=dict(
         type='ibot_mm.MultiCrop',
@@ -42,6 +43,7 @@ train_dataloader = dict(
 
 # k-NN: the training images vote for the class of the validation images.
 knn_pipeline = dict(
+    order=['load', 'resize', 'crop', 'pack'],
     load=dict(type='ibot_mm.LoadImage'),  # as in training: EXIF orientation is ignored
     resize=dict(
         type='mmpretrain.ResizeEdge',

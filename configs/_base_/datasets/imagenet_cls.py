@@ -4,6 +4,7 @@ bgr_mean, bgr_std = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
 
 # Steps have names, so that a config changes one by its name; None leaves a step out.
 train_pipeline = dict(
+    order=['load', 'crop', 'flip', 'augment', 'erase', 'pack'],
     load=dict(type='ibot_mm.LoadImage'),
     crop=dict(
         type='mmpretrain.RandomResizedCrop',
@@ -33,6 +34,7 @@ train_pipeline = dict(
     pack=dict(type='mmpretrain.PackInputs'),
 )
 test_pipeline = dict(
+    order=['load', 'resize', 'crop', 'pack'],
     load=dict(type='ibot_mm.LoadImage'),
     resize=dict(
         type='mmpretrain.ResizeEdge',

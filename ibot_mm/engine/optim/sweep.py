@@ -61,7 +61,7 @@ class SweepOptimizer(Optimizer):
         self._columns = {}
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable | None = None) -> Any:
         """Update all classifiers."""
         loss = None
         if closure is not None:
@@ -70,15 +70,14 @@ class SweepOptimizer(Optimizer):
         for group in self.param_groups:
             for parameter in group['params']:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    self._update(parameter, parameter.grad, group)
         return loss
 
-    def _update(self, parameter: nn.Parameter, group: dict) -> None:
+    def _update(self, parameter: nn.Parameter, gradient: Tensor, group: dict) -> None:
         sweep, state = group['sweep'], self.state[parameter]
         if parameter not in self._columns:  # made once: to move numbers to a GPU waits for it
             self._columns[parameter] = _columns(parameter, sweep)
         rates, decays, with_lars = self._columns[parameter]
-        gradient = parameter.grad
         if any(setting['weight_decay'] for setting in sweep):
             gradient = torch.addcmul(gradient, parameter, decays)
         if any(setting['lars'] for setting in sweep) and not _is_bias(parameter):
