@@ -1,7 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Pipelines whose steps have names."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +38,7 @@ def list_steps(pipeline: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
     # mmengine marks every dict of an inherited config with its scope.
     named = {name: step for name, step in pipeline.items() if name not in ('_scope_', 'order')}
     order = list(pipeline.get('order') or ())
-    if Counter(order) != Counter(named):
+    if sorted(order) != sorted(named):
         raise ValueError(
             f'The pipeline has the steps {", ".join(named)}, and its order is {order}: give each '
             "name once, as in order=['load', 'crop', 'pack']."

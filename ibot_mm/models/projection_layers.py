@@ -48,7 +48,7 @@ class ProjectionLayers(BaseModule):
         if not self.with_prototypes:
             built.cls_prototypes = None
             self.out_channels = built.layers[-1].out_features
-        self.neck: nn.Module = built
+        self.neck = built
 
     def forward(self, feats: Any) -> tuple[Tensor]:
         """Features (B, C) of [CLS] tokens (B, D), alone in a tuple.
@@ -57,7 +57,7 @@ class ProjectionLayers(BaseModule):
             feats: [CLS] tokens, or a tuple whose last they are.
         """
         x = feats[-1] if isinstance(feats, (tuple, list)) else feats
-        neck = self.neck
+        neck: Any = self.neck
         for index, layer in enumerate(neck.layers):
             x = layer(x)
             if index < neck.num_hidden_layers:
