@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that define a training step."""
     parser.add_argument('--arch', choices=['tiny', 'small', 'base', 'large'], default='small')
     parser.add_argument('--batch-size', type=int, default=8, help='images a step; default: 8')
-    parser.add_argument('--global-size', type=int, default=224, help='pixels; default: 224')
-    parser.add_argument('--local-size', type=int, default=96, help='pixels; default: 96')
+    parser.add_argument('--global-crop-size', type=int, default=224, help='pixels; default: 224')
+    parser.add_argument('--local-crop-size', type=int, default=96, help='pixels; default: 96')
     parser.add_argument('--local-crops', type=int, default=10, help='default: 10')
     parser.add_argument('--prototypes', type=int, default=8192, help='default: 8192')
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')

@@ -22,7 +22,7 @@ from ibot_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 TINY = [
-    '--arch=tiny', '--batch-size=2', '--global-size=64', '--local-size=32', '--local-crops=2',
+    '--arch=tiny', '--batch-size=2', '--global-crop-size=64', '--local-crop-size=32', '--local-crops=2',
     '--prototypes=64', '--steps=2', '--rounds=1',
 ]  # fmt: skip
 
@@ -56,7 +56,9 @@ def test_processor_time(monkeypatch):
 
 def test_step_on_images(image_folder):
     """Through the config's loader, whose waits are counted."""
-    args = step.parse_args([*TINY, '--global-size=224', '--local-size=96', '--local-crops=10'])
+    args = step.parse_args(
+        [*TINY, '--global-crop-size=224', '--local-crop-size=96', '--local-crops=10']
+    )
     args.prototypes = 64
     training = OurTraining(workload.Workload(args), str(image_folder / 'train'))
     assert len(training.run()) == 2

@@ -22,13 +22,13 @@ from ibot_mm.datasets import (
 
 def images(paths, apply=False):
     """A data set with the whole pipeline, small crops."""
-    steps = dict(
-        load=LoadImage(),
-        crops=MultiCrop(2, 32, num_local_crops=2, local_crop_size=16),
-        augment=PhotometricAugmentation(apply=apply),
-        masks=MaskGenerator(8),
-        pack=PackMultiCrop(),
-    )
+    steps = [
+        LoadImage(),
+        MultiCrop(2, 32, num_local_crops=2, local_crop_size=16),
+        PhotometricAugmentation(apply=apply),
+        MaskGenerator(8),
+        PackMultiCrop(),
+    ]
     return ImageFolder(os.path.dirname(paths[0]), indices=len(paths), pipeline=steps)
 
 
