@@ -22,8 +22,8 @@ from ibot_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 TINY = [
-    '--arch=tiny', '--batch-size=2', '--global-crop-size=64', '--local-crop-size=32', '--local-crops=2',
-    '--prototypes=64', '--steps=2', '--rounds=1',
+    '--arch=tiny', '--batch-size=2', '--global-crop-size=64', '--local-crop-size=32',
+    '--local-crops=2', '--prototypes=64', '--steps=2', '--rounds=1',
 ]  # fmt: skip
 
 
