@@ -101,7 +101,8 @@ class Timer:
         self.clock = time.process_time if processor_time else time.perf_counter
         self.dataset = batches  # mmengine looks for its classes
         self.batch_size, self.sampler = 0, None
-        self.batch_sampler = getattr(batches, 'batch_sampler', None)
+        if hasattr(batches, 'batch_sampler'):  # a loader; batches of noise do not have one
+            self.batch_sampler = batches.batch_sampler
         self.waits: list[float] = []
         self.seconds: list[float] = []
 
