@@ -263,7 +263,8 @@ def check_combinations(cfg: 'Config') -> None:
             'layers from the backbone.'
         )
     classifier = str(model.get('type')).endswith('ImageClassifier') and not model.get('neck')
-    if classifier and model.get('head') and backbone.get('out_type', 'raw') == 'raw':
+    pools = network == 'ibot_mm.FrozenFeatures'  # gives one vector for each image
+    if classifier and not pools and model.get('head') and backbone.get('out_type', 'raw') == 'raw':
         raise ValueError(
             f'{network} gives all tokens, (B, 1 + N, D), and the head of a classifier takes '
             'one vector for each image: set model.backbone.out_type="cls_token"; with '

@@ -15,7 +15,10 @@ from torch import Tensor
 from .locate import CheckpointError, find_file
 from .read import read_content
 
-_STATES = ('optimizer', 'optimizer_state_dict', 'optimizer_states', 'optimizers')
+_STATES = (
+    *('optimizer', 'optimizer_state_dict', 'optimizer_states', 'optimizers'),
+    *('gradients', 'log_history'),  # of our own trainings
+)
 # Names that torch puts between those of modules: compiled, sharded, recomputed.
 _WRAPPERS = re.compile(r'(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 
@@ -92,7 +95,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _flatten(content: Any, path: str = '') -> Iterator[tuple[str, Tensor]]:
-    """Tensors under text keys, but of optimizers."""
+    """Tensors under text keys, without the state of a training."""
     if not isinstance(content, Mapping):
         return
     for key, value in content.items():

@@ -32,7 +32,7 @@ class Stop(Hook):
 def short_config(tiny_config):
     """Three iterations an epoch, four epochs, nothing saved by interval."""
     tiny_config.train_dataloader.batch_size = 3
-    tiny_config.train_dataloader.drop_last = False
+    tiny_config.train_dataloader.batch_sampler.drop_last = False
     tiny_config.train_cfg.max_epochs = 4
     tiny_config.default_hooks.checkpoint.update(interval=-1, save_last=False)
     return tiny_config

@@ -49,9 +49,8 @@ def test_amp_chooses_a_wrapper_that_exists(tmp_path, kind, mixed):
     path.write_text(f'optim_wrapper = {dict(type=kind) if kind else {}!r}\n')
     namespace = runpy.run_path(str(TOP / 'tools/train.py'))
     arguments = dict(config=str(path), work_dir=None, resume=None, amp=True, auto_scale_lr=False)
-    cfg = namespace['build_config'](
-        argparse.Namespace(**arguments, cfg_options=None, launcher='none')
-    )
+    rest = dict(cfg_options=None, launcher='none', start_again=False)
+    cfg = namespace['build_config'](argparse.Namespace(**arguments, **rest))
     assert cfg.optim_wrapper.type == mixed
     if '.' in mixed:
         assert OPTIM_WRAPPERS.get(mixed) is not None
