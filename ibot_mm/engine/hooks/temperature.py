@@ -76,8 +76,12 @@ class TeacherTemperatureHook(Hook):
         self._last = temperatures
         model = unwrap_model(runner, 'set_temperatures', type(self).__name__)
         model.set_temperatures(*temperatures)
+        hub = runner.message_hub
         for name, value in zip(('temperature', 'patch_temperature'), temperatures):
-            runner.message_hub.update_scalar(f'train/teacher_{name}', value)
+            key = f'train/teacher_{name}'
+            # The history of a resumed training has the value that it stopped at.
+            if key not in hub.log_scalars or hub.get_scalar(key).current() != value:
+                hub.update_scalar(key, value)
 
     def _temperatures(self, clock: Clock) -> tuple[float, float]:
         warmup, start = clock.steps(self.warmup_epochs), clock.steps(self.patch_start_epoch)
