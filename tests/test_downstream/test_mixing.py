@@ -226,7 +226,7 @@ def test_pre_training_of_mmpretrain(documented, image_folder, tmp_path, train):
         type='CustomDataset', data_root=str(image_folder), data_prefix='train'
     )
     cfg.train_dataloader.dataset.pop('split')
-    cfg.train_dataloader.dataset.pipeline[2].scale = 32
+    cfg.train_dataloader.dataset.pipeline[1].scale = 32
     cfg.param_scheduler[0].warmup = 1
     cfg.train_cfg.max_epochs = 2
     cfg.default_hooks.logger.interval = 1

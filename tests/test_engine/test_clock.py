@@ -122,7 +122,9 @@ def test_an_epoch_without_end(tiny_config, train):
 
 def test_batches_that_are_not_seeded(tiny_config, train):
     tiny_config.train_dataloader.batch_sampler = None
-    with pytest.raises(TypeError, match=r'batches of BatchSampler.*ibot_mm\.SeededBatchSampler'):
+    with pytest.raises(
+        TypeError, match=r'batches of SkippingBatchSampler.*ibot_mm\.SeededBatchSampler'
+    ):
         train(tiny_config)
 
 

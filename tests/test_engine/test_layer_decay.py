@@ -164,7 +164,11 @@ def test_a_step_moves_each_parameter_by_its_rate():
         (None, {}, r'paramwise_cfg=dict\(layer_decay_rate=\.\.\.\)'),
         (dict(layer_decay_rate=1.5), {}, 'over 0 and up to 1'),
         (dict(layer_decay_rate=0), {}, 'over 0 and up to 1'),
-        (dict(layer_decay_rate=0.5, norm_decay_mult=0), {}, 'nothing else; got.*norm_decay_mult'),
+        (
+            dict(layer_decay_rate=0.5, norm_decay_mult=0),
+            {},
+            'nothing else but undecayed.*got.*norm_decay_mult',
+        ),
         (dict(decay_rate=0.5), {}, r'layer_decay_rate=.*got.*decay_rate'),
         (dict(layer_decay_rate=0.5), dict(type='AdamW'), 'optimizer=dict.lr='),
     ],

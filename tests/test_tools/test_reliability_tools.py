@@ -105,8 +105,8 @@ class Hostile:
 
 
 TOOLS = {
-    'train, load_from': ['tools/train.py', 'CONFIG', '--cfg-options', 'load_from=FILE'],
-    'train, resume': ['tools/train.py', 'CONFIG', '--resume', 'FILE'],
+    'train, load_from': ['tools/train.py', 'CONFIG', *SHORT, 'load_from=FILE'],
+    'train, resume': ['tools/train.py', 'CONFIG', '--resume', 'FILE', *SHORT],
     'test': ['tools/test.py', 'CONFIG', 'FILE'],
     'attention': ['tools/analysis_tools/visualize_attention.py', 'CONFIG', 'FILE', '--out', 'OUT'],
     'convert': ['tools/model_converters/convert_to_ibot_mm.py', 'FILE', 'OUT'],
