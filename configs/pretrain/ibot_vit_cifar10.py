@@ -1,4 +1,4 @@
-# A small ViT on CIFAR-10 as a folder, for two CPU cores and about two hours:
+# A small ViT on CIFAR-10 as a folder, for two CPU cores (its settings are untried):
 #     data/cifar10/{train,val}/CLASS/*.jpg, images of 32 x 32 pixels
 #     python tools/train.py configs/pretrain/ibot_vit_cifar10.py
 #     python tools/evaluate.py work_dirs/ibot_vit_cifar10/epoch_24.pth \
