@@ -60,6 +60,7 @@ def test_compare_and_draw(name, data, options, last, metric, demo_data, save_che
         'train_dataloader.dataset.indices=4',
     ]
     checkpoint = save_checkpoint(arch=ARCH, img_size=32, patch_size=8)
+    checkpoint = checkpoint.rename(checkpoint.with_name('given.pth'))
     call(
         *('tools/analysis_tools/compare_initialization.py', config, '--checkpoint', checkpoint),
         *('--work-dir', tmp_path, *overrides),

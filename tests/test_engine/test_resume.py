@@ -210,6 +210,15 @@ def test_loops_of_iterations_go_on_too(short_config, stop, sampler, tmp_path):
     assert first_difference(whole, stop(cfg, 9, resume=True)) is None
 
 
+@pytest.mark.parametrize('start_again', [False, True])
+def test_a_test_after_the_training_leaves_its_checkpoints(short_config, train, start_again):
+    short_config.train_cfg.max_epochs = 2
+    short_config.default_hooks.checkpoint.update(interval=2, start_again=start_again)
+    runner = train(short_config)
+    runner.test()
+    assert [path.name for path in list_checkpoints(runner.work_dir)] == ['epoch_2.pth']
+
+
 def test_by_minutes(short_config, train):
     short_config.default_hooks.checkpoint.update(minutes=1e-9, max_keep_ckpts=-1)
     train(short_config)

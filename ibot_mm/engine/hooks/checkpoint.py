@@ -143,10 +143,11 @@ class CheckpointHook(MMEngineCheckpointHook):
         start = runner._load_from
         if isinstance(runner._train_loop, BaseLoop):  # it is built: a training, not a test
             start = run_on_main(partial(self._find_start, runner))
+            # Once: a test after the training must not look for a place to start again.
+            runner._has_loaded = True
             if runner._resume:
                 if start is not None:
                     self._finish_resuming = resume_training(runner, start)
-                    runner._has_loaded = True
                 return
         if start is None:
             return
