@@ -138,7 +138,7 @@ def recipe(path: Path, utilization: float) -> dict[str, float]:
 
 def recipes() -> list[Path]:
     """Configs of the published recipes."""
-    others = re.compile('demo|continue|timm')
+    others = re.compile('demo|continue|timm|cifar|small')
     return sorted(path for path in CONFIGS.glob('ibot_*.py') if not others.search(path.stem))
 
 

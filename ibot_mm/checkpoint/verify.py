@@ -224,7 +224,8 @@ def find_fits(
 
 def _build(options: dict[str, Any]) -> nn.Module:
     """Without memory, where it can be: mm's Swin reads numbers from tensors while it is built."""
-    with torch.device('cpu' if 'Swin' in options['type'] else 'meta'):
+    inner = options.get('backbone') or options  # a wrapper's
+    with torch.device('cpu' if 'Swin' in inner['type'] else 'meta'):
         return MODELS.build(dict(options))
 
 
