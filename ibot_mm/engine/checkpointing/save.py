@@ -91,7 +91,7 @@ def _collect(
         images_seen=images_seen(runner, iteration),
         accumulative_counts=runner.optim_wrapper._accumulative_counts,
         settings=settings,
-        cfg=runner.cfg.pretty_text,
+        cfg=runner.message_hub.get_info('cfg') or runner.cfg.pretty_text,  # a second to make
         seed=runner.seed,
         experiment_name=runner.experiment_name,
         time=time.strftime('%Y%m%d_%H%M%S'),
