@@ -41,6 +41,9 @@ OPERATORS_ADVICE = """Compile them, once, some ten minutes, by `make setup-full`
     pip install --no-deps --no-build-isolation --no-cache-dir --force-reinstall onedl-mmcv
 (upstream's: `pip uninstall mmcv-lite`, 'setuptools<80' and 'mmcv>=2.1,<2.2')."""
 
+# Those that mmengine's Runner adds itself.
+OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+
 # What mmdet and mmseg have for their own backbones, told by the names of their classes.
 STOCK_LAYER_DECAY = ('LearningRateDecayOptimizerConstructor', 'LayerDecayOptimizerConstructor')
 
@@ -124,6 +127,25 @@ def honor_init_cfg() -> None:
     BaseModule.__init__ = construct
 
 
+def honor_switched_off_hooks() -> None:
+    """Let ``default_hooks=dict(name=None)`` switch off any hook, in the tools of all mm packages.
+
+    mmengine takes it for the hooks that it would add itself, and asserts at all others.
+    """
+    from mmengine.runner import Runner
+
+    original = Runner.register_default_hooks
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @wraps(original)
+    def register(self: Any, hooks: dict[str, Any] | None = None) -> None:
+        given = hooks or {}
+        original(self, {n: hook for n, hook in given.items() if hook is not None or n in OWN_HOOKS})
+
+    Runner.register_default_hooks = register
+
+
 def _names_ours(init_cfg: Any) -> bool:
     last = init_cfg[-1] if isinstance(init_cfg, list) and init_cfg else init_cfg
     named = last.get('type') if isinstance(last, dict) else None
@@ -193,20 +215,6 @@ def load_config(path: str | Path) -> 'Config':
     check_downstream(cfg)
     import_mmpretrain()
     return cfg
-
-
-def leave_out_hooks(cfg: 'Config') -> None:
-    """Let ``default_hooks=dict(name=None)`` switch off any hook.
-
-    mmengine takes it for the hooks that it would add itself, and asserts at all others.
-
-    Args:
-        cfg: The config, which loses those others.
-    """
-    own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-    hooks = cfg.get('default_hooks') or {}
-    for name in [name for name, hook in hooks.items() if hook is None and name not in own]:
-        del hooks[name]
 
 
 def check_downstream(cfg: 'Config') -> None:

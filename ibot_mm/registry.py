@@ -22,7 +22,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZER
 from mmengine.registry import Registry
 from mmpretrain.registry import BATCH_AUGMENTS as MMPRETRAIN_BATCH_AUGMENTS
 
-from .compatibility import honor_init_cfg
+from .compatibility import honor_init_cfg, honor_switched_off_hooks
 
 SCOPE = 'ibot_mm'
 
@@ -55,3 +55,4 @@ WEIGHT_INITIALIZERS = _child(
 )
 
 honor_init_cfg()
+honor_switched_off_hooks()

@@ -1,8 +1,9 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """A small iBOT training on noise, for tests of whatever takes part in a training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,15 @@ from mmengine.runner import Runner
 from PIL import Image
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
+
+
+@pytest.fixture(scope='session', autouse=True)
+def cheap_runners() -> Iterator[None]:
+    """Most of a tiny training's time: the layout of the config's text, and garbage collection."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **kwargs: (text, True))
+        patch.setattr('mmengine.dataset.base_dataset.gc', SimpleNamespace(collect=lambda: 0))
+        yield
 
 
 @pytest.fixture(scope='session')

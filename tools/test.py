@@ -10,7 +10,7 @@ from mmengine.fileio import dump
 from mmengine.runner import Runner
 
 from ibot_mm.checkpoint import load_model
-from ibot_mm.compatibility import leave_out_hooks, load_config
+from ibot_mm.compatibility import load_config
 from ibot_mm.engine.checkpointing import force_safe_loading
 from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
 
@@ -45,7 +45,6 @@ def main() -> None:
     cfg = load_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
-    leave_out_hooks(cfg)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     cfg.load_from = None

@@ -10,7 +10,7 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from ibot_mm.compatibility import leave_out_hooks, load_config
+from ibot_mm.compatibility import load_config
 from ibot_mm.config_check import stop_at_faults
 from ibot_mm.engine.checkpointing import DiskFullError, force_safe_loading
 from ibot_mm.engine.checkpointing.stopping import NO_ROOM, TrainingStopped
@@ -65,7 +65,6 @@ def build_config(args: argparse.Namespace) -> Config:
     cfg = load_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
-    leave_out_hooks(cfg)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if is_restarted():  # the first start may have been from a file, or again in a used folder

@@ -156,7 +156,7 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._batches = _make_skippable(self.dataloader)
-        self.images_seen: int | None = None
+        self.resumed_at: tuple[int, int] | None = None  # images that were seen, iterations
 
     def run(self) -> nn.Module:
         """Train on from the iteration that is set; as mmengine's, but for what is passed over."""
@@ -187,15 +187,19 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
 
     def _skip_batches(self) -> None:
         done = self._iter
-        if self.images_seen is not None:
+        if self.resumed_at is not None:
             batch = self.dataloader.batch_size or self._batches.batch_size
-            done = round(self.images_seen / (batch * self.runner.world_size))
+            done = round(self.resumed_at[0] / (batch * self.runner.world_size))
         sampler = getattr(self._batches, 'sampler', self._batches)
         passes = 0
         if not isinstance(sampler, InfiniteSampler):
             passes, done = divmod(done, len(self.dataloader))
-            if hasattr(sampler, 'set_epoch'):
-                sampler.set_epoch(passes)
+            for part in (
+                sampler,
+                self._batches,
+            ):  # of images, not of iterations as hooks count them
+                if hasattr(part, 'set_epoch'):
+                    part.set_epoch(passes)
         self._batches.skip(done)
         # Begun anew: upstream's has asked the loader for its first batches already.
         self.dataloader_iterator = type(self.dataloader_iterator)(self.dataloader)

@@ -97,12 +97,12 @@ def test_skipping_of_bad_steps(model, gpu, fused):
         parameter.grad = torch.empty_like(parameter)
     optimizer = torch.optim.AdamW(optimized.values(), fused=fused)
     wrapper = SimpleNamespace(optimizer=optimizer, should_update=lambda: True)
-    buffers = [on_gpu(b) for b in model.head.buffers()]
+    buffers = {name: on_gpu(buffer) for name, buffer in model.head.named_buffers()}
     runner = SimpleNamespace(
         iter=0,
         epoch=0,
         optim_wrapper=wrapper,
-        model=SimpleNamespace(buffers=lambda: buffers),
+        model=SimpleNamespace(named_buffers=buffers.items),
         message_hub=MessageHub.get_instance('no_waiting_for_bad_steps'),
     )
     hook = SkipBadStepsHook()

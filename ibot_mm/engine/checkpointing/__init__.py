@@ -9,7 +9,8 @@ from .read import (
 )
 from .resume import resume_training
 from .save import save_training
-from .search import find_newest, list_checkpoints, set_aside
+from .search import find_newest, keep_newest, list_checkpoints, set_aside
+from .start import find_start
 from .write import write_checkpoint
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     'DiskFullError',
     'find_fault',
     'find_newest',
+    'find_start',
     'force_safe_loading',
+    'keep_newest',
     'list_checkpoints',
     'load_weights',
     'read_checkpoint',

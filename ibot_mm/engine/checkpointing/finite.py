@@ -11,8 +11,8 @@ from torch import Tensor
 def find_nonfinite(runner: Runner) -> list[str]:
     """Describe, for each process that has any, the weights and moments that are not finite.
 
-    Student, teacher, centers and running statistics are part of the model. All processes must
-    call it.
+    Student, teacher, centers and running statistics are part of the model. Of buffers that a hook
+    may put back (``kept_buffers``), what it puts back counts. All processes must call it.
 
     Args:
         runner: A runner in training.
@@ -29,12 +29,15 @@ def find_nonfinite(runner: Runner) -> list[str]:
 
 def _state(runner: Runner) -> Iterator[tuple[str, Tensor]]:
     """Floating-point tensors of the model and the optimizer, with names."""
-    names = {}
+    names, kept = {}, {}
+    for hook in runner.hooks:
+        kept.update(getattr(hook, 'kept_buffers', {}))
     for name, parameter in runner.model.named_parameters():
         names[parameter] = name.removeprefix('module.')
     for name, tensor in runner.model.state_dict().items():
         if tensor.is_floating_point():
-            yield name.removeprefix('module.'), tensor
+            name = name.removeprefix('module.')
+            yield name, kept.get(name, tensor)
     for parameter, state in runner.optim_wrapper.optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.is_floating_point():

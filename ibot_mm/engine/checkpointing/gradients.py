@@ -37,6 +37,18 @@ def gather_gradients(runner: Runner) -> list[dict[str, Tensor]]:
     return found if is_main_process() else []
 
 
+def goes_on_in_step(runner: Runner, meta: dict[str, Any]) -> bool:
+    """Whether a run goes on within the very step that a checkpoint was saved in.
+
+    Args:
+        runner: The runner, its progress restored.
+        meta: Of the checkpoint.
+    """
+    counts: int = runner.optim_wrapper._accumulative_counts
+    same: bool = counts == meta['accumulative_counts'] and runner.iter == meta['iter']
+    return same
+
+
 def restore_gradients(runner: Runner, meta: dict[str, Any], saved: list[dict[str, Tensor]]) -> None:
     """Go on in mid-step. Another number of processes gets the mean of those saved.
 
@@ -50,11 +62,11 @@ def restore_gradients(runner: Runner, meta: dict[str, Any], saved: list[dict[str
     """
     if not saved:
         return
-    counts = runner.optim_wrapper._accumulative_counts
-    if counts != meta['accumulative_counts'] or runner.iter != meta['iter']:
+    if not goes_on_in_step(runner, meta):
         print_log(
             'The checkpoint was saved within an accumulated step, which does not fit '
-            f'accumulative_counts={counts} at iteration {runner.iter}: its gradients are left out.',
+            f'accumulative_counts={runner.optim_wrapper._accumulative_counts} at iteration '
+            f'{runner.iter}: its gradients are left out.',
             'current',
         )
         return

@@ -98,9 +98,11 @@ def _restore_seed(runner: Runner, meta: dict[str, Any]) -> None:
         return
     runner.set_randomness(**{**runner._randomness_cfg, 'seed': meta['seed']})
     loader = runner.train_dataloader
-    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
-    if hasattr(sampler, 'seed'):
-        sampler.seed = meta['seed']
+    batches = getattr(loader.batch_sampler, 'batch_sampler', loader.batch_sampler)  # as it was
+    sampler = getattr(batches, 'sampler', loader.sampler)
+    for part in (batches, sampler):
+        if hasattr(part, 'seed'):
+            part.seed = meta['seed']
     if hasattr(sampler, '_indices_of_rank'):  # of an InfiniteSampler, begun with the seed before
         sampler.indices = sampler._indices_of_rank()
 
@@ -110,7 +112,8 @@ def _restore_progress(runner: Runner, meta: dict[str, Any]) -> None:
     loop = runner.train_loop
     epoch, iteration = int(meta['epoch']), int(meta['iter'])
     seen = iteration * meta.get('images_per_iteration', images_per_iteration(runner))
-    loop.images_seen = seen
+    seen = meta.get('images_seen', seen)
+    loop.resumed_at = seen, iteration
     if hasattr(loop, 'dataloader_iterator'):  # counts iterations alone
         loop._epoch, loop._iter = epoch, iteration
         return
@@ -124,6 +127,7 @@ def _restore_progress(runner: Runner, meta: dict[str, Any]) -> None:
         )
     loop._epoch = epoch
     loop._iter = epoch * length + round(position * length / old_length)
+    loop.resumed_at = seen, loop._iter
 
 
 def _restore_optimizer(wrapper: OptimWrapper, saved: dict[str, Any], path: str | Path) -> None:

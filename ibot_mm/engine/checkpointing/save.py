@@ -43,9 +43,7 @@ def save_training(
         DiskFullError: On all processes, if the disk is full.
         CheckpointFileError: On the other processes, if the main one met another error.
     """
-    from ibot_mm.engine.hooks.runtime_info import hand_over  # hooks import this module
-
-    hand_over(runner)  # else the log history lacks the values since the last line of the log
+    runner.call_hook('prepare_checkpoint')  # not mmengine's: hooks complete log history and counts
     path = Path(path)
     nonfinite = find_nonfinite(runner)
     if nonfinite:
@@ -90,9 +88,10 @@ def _collect(
         iter=iteration,
         epoch_length=len(runner.train_dataloader),
         images_per_iteration=images_per_iteration(runner),
+        images_seen=images_seen(runner, iteration),
         accumulative_counts=runner.optim_wrapper._accumulative_counts,
         settings=settings,
-        cfg=runner.cfg.pretty_text,
+        cfg=runner.message_hub.get_info('cfg') or runner.cfg.pretty_text,  # a second to make
         seed=runner.seed,
         experiment_name=runner.experiment_name,
         time=time.strftime('%Y%m%d_%H%M%S'),
@@ -109,6 +108,17 @@ def _collect(
             scheduler.state_dict() for scheduler in runner.param_schedulers
         ]
     return content
+
+
+def images_seen(runner: Runner, iteration: int) -> int:
+    """Images of all processes since the start, also where the batch size changed at a resume.
+
+    Args:
+        runner: A runner in training.
+        iteration: Iterations that are complete.
+    """
+    images, since = getattr(runner.train_loop, 'resumed_at', None) or (0, 0)
+    return images + (iteration - since) * images_per_iteration(runner)
 
 
 def images_per_iteration(runner: Runner) -> int:

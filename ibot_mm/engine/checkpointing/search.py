@@ -53,6 +53,17 @@ def find_newest(folder: str | Path) -> tuple[Path | None, list[tuple[Path, str]]
     return None, passed
 
 
+def keep_newest(folder: str | Path, number: int) -> None:
+    """Delete all checkpoints of a folder but the newest. One process calls it.
+
+    Args:
+        folder: The folder.
+        number: How many to keep.
+    """
+    for path in list_checkpoints(folder)[number:]:
+        path.unlink()
+
+
 def set_aside(checkpoints: list[Path], reason: str) -> None:
     """Move checkpoints that are not of this training into a folder beside them; nothing is lost.
 

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Skip steps whose gradient is not finite, count them, and stop where there are too many."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ibot_mm.engine.checkpointing.gradients import goes_on_in_step
 from ibot_mm.engine.hooks.finite_loss import FiniteLossHook
 from ibot_mm.engine.hooks.runtime_info import hand_over
 from ibot_mm.engine.hooks.skipped_step import announce_skipped_step, end_announcements
@@ -16,6 +18,7 @@ from ibot_mm.private_api import norms_of, takes_found_inf
 from ibot_mm.registry import HOOKS
 
 COUNT, NORM = 'train/skipped_steps', 'train/grad_norm'
+STATE = 'skipped_steps'  # in a checkpoint
 
 
 @dataclass
@@ -76,7 +79,8 @@ class SkipBadStepsHook(FiniteLossHook):
         self.max_in_all = max_in_all
         self._in_a_row = self._in_all = 0
         self._iterations: list[tuple[str, dict[str, Tensor]]] = []  # since the last step
-        self._buffers: list[tuple[Tensor, Tensor]] = []  # each with its values at that time
+        self._buffers: dict[str, tuple[Tensor, Tensor]] = {}  # each with its values at that time
+        self._state: dict[str, Any] | None = None  # of a checkpoint
         self._verdict: tuple[Tensor, list[nn.Parameter], Tensor] | None = None
         self._steps: list[_Step] = []
 
@@ -86,6 +90,18 @@ class SkipBadStepsHook(FiniteLossHook):
         self._handle = optimizer.register_step_pre_hook(self._before_step)
         if COUNT in runner.message_hub.log_scalars:
             self._in_all = int(runner.message_hub.get_scalar(COUNT).current())
+        else:
+            runner.message_hub.update_scalar(COUNT, 0)
+        state, self._state = self._state, None
+        if state is None or runner.iter == 0:
+            return
+        self._in_a_row = state['in_a_row']
+        if goes_on_in_step(runner, state['meta']):
+            named = dict(_named_buffers(runner))
+            self._buffers = {
+                name: (named[name], kept.to(named[name].device))
+                for name, kept in state['buffers'].items()
+            }
 
     def after_train(self, runner: Runner) -> None:
         """Detach from it."""
@@ -96,7 +112,28 @@ class SkipBadStepsHook(FiniteLossHook):
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Keep the buffers before the first forward pass of a step."""
         if not self._buffers:
-            self._buffers = [(buffer, buffer.clone()) for buffer in runner.model.buffers()]
+            self._buffers = {
+                name: (buffer, buffer.clone()) for name, buffer in _named_buffers(runner)
+            }
+
+    @property
+    def kept_buffers(self) -> dict[str, Tensor]:
+        """What the model's buffers were before the step under way, by their names."""
+        return {name: kept for name, (_, kept) in self._buffers.items()}
+
+    def prepare_checkpoint(self, runner: Runner) -> None:
+        """Count the steps that the checkpoint comes from."""
+        self._read_verdicts(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check the losses, and save what a step under way may have to put back."""
+        super().before_save_checkpoint(runner, checkpoint)
+        checkpoint[STATE] = dict(in_a_row=self._in_a_row, buffers=self.kept_buffers)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep that state for a training that is resumed."""
+        if STATE in checkpoint:
+            self._state = dict(checkpoint[STATE], meta=checkpoint['meta'])
 
     @torch.no_grad()
     def _before_step(self, optimizer: Any, *args: Any) -> None:
@@ -131,15 +168,19 @@ class SkipBadStepsHook(FiniteLossHook):
         # Without a verdict the gradient scaler, which found something, did not call the optimizer.
         yes = torch.ones_like(losses['loss'], dtype=torch.bool)
         bad, owners, finite = self._verdict or (yes, [], yes[None][:0])
-        for buffer, kept in self._buffers:
+        for buffer, kept in self._buffers.values():
             buffer.copy_(torch.where(bad, kept, buffer))
         announce_skipped_step(runner, bad)
         self._steps.append(_Step(self._iterations, bad, owners, finite))
-        self._iterations, self._buffers, self._verdict = [], [], None
+        self._iterations, self._buffers, self._verdict = [], {}, None
         if len(self._steps) >= self.interval:
             self._check(runner)
 
     def _check(self, runner: Runner) -> None:
+        self._read_verdicts(runner)
+        super()._check(runner)
+
+    def _read_verdicts(self, runner: Runner) -> None:
         steps, self._steps = self._steps, []
         verdicts = torch.stack([step.bad for step in steps]).tolist() if steps else []
         for step, bad in zip(steps, verdicts):
@@ -148,13 +189,12 @@ class SkipBadStepsHook(FiniteLossHook):
             else:
                 self._in_a_row = 0
                 self._unread += step.iterations
-        runner.message_hub.update_scalar(COUNT, self._in_all)
-        super()._check(runner)
 
     def _count(self, runner: Runner, step: _Step) -> None:
         """Warn of a skipped step, or end the training."""
         self._in_a_row += 1
         self._in_all += 1
+        runner.message_hub.update_scalar(COUNT, self._in_all)
         place, losses = step.iterations[-1]
         report = f'{place}: {self._values(losses)}; {self._where(runner, step)}'
         counts = f'{self._in_a_row} in a row, {self._in_all} in all'
@@ -180,3 +220,9 @@ class SkipBadStepsHook(FiniteLossHook):
         nearest = names[-1].removeprefix('module.')
         total = len(step.gradients)
         return f'{len(names)} of {total} gradients are not finite, nearest to the losses {nearest}'
+
+
+def _named_buffers(runner: Runner) -> Iterator[tuple[str, Tensor]]:
+    """The model's buffers, named alike with and without a distributed wrapper."""
+    for name, buffer in runner.model.named_buffers():
+        yield name.removeprefix('module.'), buffer

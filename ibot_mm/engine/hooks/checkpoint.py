@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Checkpoints that a training cannot lose, and the way back into it."""
+"""When a training is saved, how it stops on request, and the way back into it."""
 
 import os.path
 import time
@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import barrier, is_main_process
-from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import BaseLoop, Runner
 
 from ibot_mm.engine.checkpointing import (
-    CheckpointFileError,
-    find_newest,
-    list_checkpoints,
+    find_start,
     read_checkpoint,
     resume_training,
     run_on_main,
-    save_training,
-    set_aside,
     use_weights,
 )
-from ibot_mm.engine.checkpointing.search import LAST
 from ibot_mm.engine.checkpointing.stopping import (
     SAVE,
     STOP,
@@ -32,13 +26,15 @@ from ibot_mm.engine.checkpointing.stopping import (
     TrainingStopped,
     announce,
 )
-from ibot_mm.engine.checkpointing.write import UNFINISHED, write_text
+from ibot_mm.engine.checkpointing.write import UNFINISHED
 from ibot_mm.engine.loops import VALIDATED
 from ibot_mm.registry import HOOKS
 
+from .checkpoint_writer import CheckpointWriter
+
 
 @HOOKS.register_module()
-class CheckpointHook(MMEngineCheckpointHook):
+class CheckpointHook(CheckpointWriter):
     """Takes the place of mmengine's: ``default_hooks=dict(checkpoint=dict(type=...))``.
 
     It saves at the same times and under the same names, and differs in this:
@@ -61,17 +57,10 @@ class CheckpointHook(MMEngineCheckpointHook):
         max_keep_ckpts (int): Checkpoints to keep, the newest; -1 for all. Defaults to -1.
         start_again (bool): Where the work dir has checkpoints and ``resume`` is not set, move them
             to a folder ``before_...`` in it and start. Defaults to False, an error.
-        save_optimizer (bool): As mmengine's. Defaults to True.
-        save_param_scheduler (bool): As mmengine's. Defaults to True.
+        save_optimizer, save_param_scheduler, save_last, save_best, rule, greater_keys, less_keys,
+            published_keys, save_begin: As mmengine's, with its defaults.
         out_dir (str, optional): As mmengine's; a folder of this machine. Defaults to None, the work
             dir.
-        save_last (bool): As mmengine's. Defaults to True.
-        save_best (str | list[str], optional): As mmengine's. Defaults to None.
-        rule (str | list[str], optional): As mmengine's. Defaults to None.
-        greater_keys (list[str], optional): As mmengine's. Defaults to None.
-        less_keys (list[str], optional): As mmengine's. Defaults to None.
-        published_keys (str | list[str], optional): As mmengine's. Defaults to None.
-        save_begin (int): As mmengine's. Defaults to 0.
 
     Raises:
         TypeError: If an argument is misspelt.
@@ -121,7 +110,6 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.signals = StopSignals()
         self._is_training = False
         self._finish_resuming: Callable[[], None] | None = None
-        self._saved_at: tuple[int, int] | None = None  # epochs and iterations of the last file
 
     # Starting
 
@@ -142,7 +130,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         start = runner._load_from
         if isinstance(runner._train_loop, BaseLoop):  # it is built: a training, not a test
-            start = run_on_main(partial(self._find_start, runner))
+            options = self._folder(runner), start, runner._resume, self.start_again
+            start = run_on_main(partial(find_start, *options))
             # Once: a test after the training must not look for a place to start again.
             runner._has_loaded = True
             if runner._resume:
@@ -157,71 +146,18 @@ class CheckpointHook(MMEngineCheckpointHook):
         runner.logger.info(f'Load checkpoint from {start}')
         runner._has_loaded = True
 
-    def _find_start(self, runner: Runner) -> str | None:
-        """The file to start from, None for none, after the folder was put in order."""
-        folder = self._folder(runner)
-        present = list_checkpoints(folder)
-        named = runner._load_from
-        if runner._resume and named is None:
-            return self._find_newest(runner, folder)
-        names = [path.name for path in present]
-        if runner._resume and Path(named).name in names and Path(named).parent.samefile(folder):
-            newer = present[: names.index(Path(named).name)]
-            set_aside(newer, f'Going on from {Path(named).name}, which is not the newest')
-        elif present and self.start_again:
-            set_aside(present, 'Starting again')
-        elif present:
-            raise CheckpointFileError(
-                f'{folder} holds {len(present)} checkpoints of a training, the newest '
-                f'{present[0].name}. To go on with it, use --resume (resume=True). '
-                f'{self._way_to_start_again(folder)}'
-            )
-        return named
-
-    def _find_newest(self, runner: Runner, folder: Path) -> str | None:
-        newest, passed = find_newest(folder)
-        for path, fault in passed:
-            runner.logger.warning(f'Passed over checkpoint {path}: it {fault}.')
-        if newest is None and passed:
-            raise CheckpointFileError(
-                f'None of the {len(passed)} checkpoints in {folder} is valid ({passed[0][0].name} '
-                f'{passed[0][1]}). {self._way_to_start_again(folder)}'
-            )
-        if newest is None:
-            runner.logger.info(f'No checkpoint in {folder}: starting from scratch.')
-            return None
-        # A file that was passed over must not count as newer than those that follow now.
-        set_aside([path for path, _ in passed], 'Passed over')
-        runner.logger.info(f'Resuming from the newest valid checkpoint, {newest}.')
-        return str(newest)
-
-    @staticmethod
-    def _way_to_start_again(folder: Path) -> str:
-        return (
-            'To start again, choose another --work-dir, or use --start-again '
-            '(default_hooks.checkpoint.start_again=True), which moves them to a folder in '
-            f'{folder}.'
-        )
-
     def before_train(self, runner: Runner) -> None:
         """Note signals from here on, and remove what a killed run left half-written."""
         super().before_train(runner)
-        folder = Path(self.out_dir)
         if is_main_process():
-            for path in folder.glob(f'*{UNFINISHED}'):
+            for path in Path(self.out_dir).glob(f'*{UNFINISHED}'):
                 path.unlink()
-        best = getattr(self, 'best_ckpt_path', None)
-        if best:  # the folder may have moved
-            self.best_ckpt_path = str(folder / Path(best).name)
-        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[key] = path and str(folder / Path(path).name)
         if self._finish_resuming is not None:
             self._finish_resuming()
             self._finish_resuming = None
         self.agreement = Agreement()
         self.signals.install()
         self._is_training = True
-        self._clock = time.monotonic()
 
     def after_train(self, runner: Runner) -> None:
         """Give the signals back."""
@@ -244,7 +180,9 @@ class CheckpointHook(MMEngineCheckpointHook):
     ) -> None:
         """Save where it is time or somebody asks, and stop on request."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        is_old = self.minutes is not None and time.monotonic() - self._clock >= 60 * self.minutes
+        is_old = (
+            self.minutes is not None and time.monotonic() - self._saved_time >= 60 * self.minutes
+        )
         request = STOP if self.signals.received else SAVE if is_old and is_main_process() else 0
         agreed = self.agreement.reach(request)
         if agreed:
@@ -271,6 +209,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Note that this place is validated, save the best, and stop on request."""
         if self._is_training:
             runner.message_hub.update_info(VALIDATED, runner.iter)
+            self._saved_at = None  # the last file does not know of the validation
         super().after_val_epoch(runner, metrics or {})
         if self._is_training:
             self._stop_between(runner, runner.epoch)
@@ -299,51 +238,3 @@ class CheckpointHook(MMEngineCheckpointHook):
         else:
             name = f'epoch_{epoch}_iter_{iteration - epoch * length}.pth'
         self._save(runner, name, epoch, iteration)
-
-    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, int]) -> None:
-        """Take the place of mmengine's, which deletes first and writes in place."""
-        self._save(runner, self.filename_tmpl.format(step), meta['epoch'], meta['iter'])
-
-    def _save(self, runner: Runner, name: str, epoch: int, iteration: int) -> None:
-        self.last_ckpt = os.path.join(self.out_dir, name)
-        save_training(
-            runner,
-            self.last_ckpt,
-            epoch,
-            iteration,
-            self.save_optimizer,
-            self.save_param_scheduler,
-        )
-        self._saved_at = (epoch, iteration)
-        self._clock = time.monotonic()
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        if not is_main_process():
-            return
-        # Relative, so that the folder can move.
-        write_text(os.path.relpath(self.last_ckpt, runner.work_dir), Path(runner.work_dir) / LAST)
-        if self.max_keep_ckpts > 0:
-            for path in list_checkpoints(self.out_dir)[self.max_keep_ckpts :]:
-                path.unlink()
-
-    def _save_as_runner(
-        self,
-        runner: Runner,
-        out_dir: str,
-        filename: str,
-        file_client_args: dict | None = None,
-        save_optimizer: bool = True,
-        save_param_scheduler: bool = True,
-        meta: dict | None = None,
-        by_epoch: bool = True,
-        backend_args: dict | None = None,
-    ) -> None:
-        """Take ``Runner.save_checkpoint``'s place, by which the best checkpoint is saved."""
-        meta = meta or {}
-        save_training(
-            runner,
-            os.path.join(out_dir, filename),
-            meta.get('epoch', runner.epoch + by_epoch),
-            meta.get('iter', runner.iter + (not by_epoch)),
-            save_optimizer,
-            save_param_scheduler,
-        )

@@ -99,6 +99,10 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         if is_due or self.end_of_epoch(runner.train_dataloader, batch_idx):
             self.hand_over()
 
+    def prepare_checkpoint(self, runner: Runner) -> None:
+        """Complete the histories before this package's checkpoint hook collects them."""
+        self.hand_over()
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Complete the histories that it holds, as mmengine collected them."""
         if self._scalars and checkpoint['message_hub']['log_scalars']:
