@@ -43,9 +43,8 @@ def save_training(
         DiskFullError: On all processes, if the disk is full.
         CheckpointFileError: On the other processes, if the main one met another error.
     """
-    from ibot_mm.engine.hooks.runtime_info import hand_over  # hooks import this module
-
-    hand_over(runner)  # else the log history lacks the values since the last line of the log
+    # Else the log history lacks the values since the last line of the log.
+    runner.call_hook('hand_over')
     path = Path(path)
     nonfinite = find_nonfinite(runner)
     if nonfinite:
