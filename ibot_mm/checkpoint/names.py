@@ -8,33 +8,22 @@ Swin, ``{leaf}`` for ``weight`` or ``bias``.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+Table = Mapping[Any, str]  # template, or several that make up one of ours -> ours, see `rows`
 ROTARY = 'rotary'  # positions in the form of DINOv3, base 100, which our backbones have
 _PLACEHOLDERS = {'layer': r'\d+', 'stage': r'\d+', 'block': r'\d+', 'leaf': 'weight|bias'}
 
 
-class Parts(Protocol):
-    """How tensors of a format make up one of ours."""
-
-    @staticmethod
-    def join(tensors: Sequence[Tensor | None]) -> Tensor:
-        """Put them together; None where one is missing."""
-
-    @staticmethod
-    def split(tensor: Tensor, number: int) -> Sequence[Tensor]:
-        """Take them apart, the reverse of :meth:`join`."""
-
-
 class Concatenation:
-    """Several tensors that are one of ours, one after the other along the first dimension."""
+    """How several tensors of a format are one of ours: along the first dimension."""
 
     @staticmethod
     def join(tensors: Sequence[Tensor | None]) -> Tensor:
@@ -47,11 +36,11 @@ class Concatenation:
 
     @staticmethod
     def split(tensor: Tensor, number: int) -> Sequence[Tensor]:
-        """Take equal parts, the reverse of :meth:`join`."""
+        """Take them apart, the reverse of :meth:`join`."""
         return tensor.chunk(number)
 
 
-class MaskedKeyBias:
+class MaskedKeyBias(Concatenation):
     """DINOv3's bias of queries, keys and values, with a mask that is 0 at the keys'."""
 
     @staticmethod
@@ -74,22 +63,42 @@ class Row:
     """One parameter, or one of every layer.
 
     Args:
-        theirs: Template of its name in the format, or of several names that make up ours.
+        names: Template of its name in the format, or of several names that make up ours.
         ours: Template of our name.
         parts: How several tensors make up ours.
         flat: How many leading dimensions of ours the format does not have: 1 for a token stored as
             (1, D), 2 for one stored as (D,).
     """
 
-    theirs: str | tuple[str, ...]
+    names: tuple[str, ...]
     ours: str
-    parts: type[Parts] = Concatenation
+    parts: type[Concatenation] = Concatenation
     flat: int = 0
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All templates of the format's side."""
-        return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+
+def rows(
+    table: Table,
+    prefix: str = '',
+    our_prefix: str = '',
+    parts: type[Concatenation] = Concatenation,
+) -> tuple[Row, ...]:
+    """Rows of a table.
+
+    Args:
+        table: Template in the format, or several that make up one of ours -> our template. ``*``
+            stands for ``{leaf}``; ``'mask_token[0]'`` says that theirs is the first of ours, whose
+            leading dimension they do not have.
+        prefix: In front of all of theirs, such as ``'blocks.{layer}.'``.
+        our_prefix: In front of all of ours.
+        parts: How several tensors make up ours.
+    """
+    made = []
+    for names, ours in table.items():
+        names = (names,) if isinstance(names, str) else names
+        ours, _, index = ours.partition('[')
+        full = tuple((prefix + name).replace('*', '{leaf}') for name in names)
+        made.append(Row(full, (our_prefix + ours).replace('*', '{leaf}'), parts, index.count('0')))
+    return tuple(made)
 
 
 @dataclass(frozen=True)
@@ -159,9 +168,9 @@ class Format:
     def substitutions(self) -> tuple[tuple[str, str], ...]:
         """Rows of a single name as pairs for ``re``: pattern of their name, replacement."""
         return tuple(
-            (_pattern(row.theirs), re.sub(r'\{(\w+)\}', r'\\g<\1>', row.ours))
+            (_pattern(row.names[0]), re.sub(r'\{(\w+)\}', r'\\g<\1>', row.ours))
             for row in self.rows
-            if isinstance(row.theirs, str)
+            if len(row.names) == 1
         )
 
 

@@ -15,7 +15,7 @@ from ibot_mm.engine import (
     SkipBadStepsHook,
     TeacherUpdateHook,
 )
-from ibot_mm.engine.hooks.runtime_info import WaitingScalars, hand_over
+from ibot_mm.engine.hooks.runtime_info import WaitingScalars
 from ibot_mm.engine.hooks.skipped_step import (
     announce_skipped_step,
     end_announcements,
@@ -80,7 +80,7 @@ def test_a_checkpoint_between_two_lines_of_the_log_is_complete(hub, in_form_of_m
     hook._scalars = WaitingScalars(hub)
     hook._scalars.update_scalar('train/loss', torch.tensor(3.0))
     if not in_form_of_mmengine:  # whoever collects by itself hands over first
-        hand_over(runner)
+        hook.prepare_checkpoint(runner)
     checkpoint = dict(message_hub=hub.state_dict())
     if not in_form_of_mmengine:
         checkpoint['message_hub']['log_scalars'] = {}

@@ -5,18 +5,20 @@ Version 5 gave several models other names in memory; it still stores the old one
 otherwise, so both are met in files.
 """
 
-from ..names import ROTARY, Format, Row, Rule
+from ..names import ROTARY, Format, Row, Rule, Table, rows
 
-_TOKENS = (
-    Row('embeddings.cls_token', 'cls_token'),
-    Row('embeddings.register_tokens', 'register_tokens'),
-    Row('embeddings.distillation_token', 'dist_token'),
-    Row('embeddings.position_embeddings', 'pos_embed'),
+_TOKENS = rows(
+    {
+        'embeddings.cls_token': 'cls_token',
+        'embeddings.register_tokens': 'register_tokens',
+        'embeddings.distillation_token': 'dist_token',
+        'embeddings.position_embeddings': 'pos_embed',
+    }
 )
-_MASK_TOKEN = Row('embeddings.mask_token', 'mask_token')
-_FLAT_MASK_TOKEN = Row('embeddings.mask_token', 'mask_token', flat=1)
-_PATCHES = Row('embeddings.patch_embeddings.projection.{leaf}', 'patch_embed.projection.{leaf}')
-_NORMS = (Row('layernorm.{leaf}', 'ln1.{leaf}'), Row('pooler.layernorm.{leaf}', 'ln2.{leaf}'))
+_MASK_TOKEN = rows({'embeddings.mask_token': 'mask_token'})
+_FLAT_MASK_TOKEN = rows({'embeddings.mask_token': 'mask_token[0]'})
+_PATCHES = rows({'embeddings.patch_embeddings.projection.*': 'patch_embed.projection.*'})
+_NORMS = rows({'layernorm.*': 'ln1.*', 'pooler.layernorm.*': 'ln2.*'})
 _LEFT_OUT = (
     ('pooler.dense.*', 'pooling head'),
     ('*relative_position_index', 'computed, not learned'),
@@ -24,72 +26,48 @@ _LEFT_OUT = (
 )
 
 # Names within a layer, and ours.
-_OLD_ATTENTION = (
-    (
-        (
-            'attention.attention.query.{leaf}',
-            'attention.attention.key.{leaf}',
-            'attention.attention.value.{leaf}',
-        ),
-        'attn.qkv.{leaf}',
-    ),
-    ('attention.output.dense.{leaf}', 'attn.proj.{leaf}'),
-)
-_NEW_ATTENTION = (
-    (
-        ('attention.q_proj.{leaf}', 'attention.k_proj.{leaf}', 'attention.v_proj.{leaf}'),
-        'attn.qkv.{leaf}',
-    ),
-    ('attention.o_proj.{leaf}', 'attn.proj.{leaf}'),
-)
-_VIT = (
-    ('layernorm_before.{leaf}', 'ln1.{leaf}'),
-    ('layernorm_after.{leaf}', 'ln2.{leaf}'),
-    ('lambda_1', 'attn.gamma1.weight'),
-    ('lambda_2', 'ffn.gamma2.weight'),
-)
-_DINO = (
-    ('norm1.{leaf}', 'ln1.{leaf}'),
-    ('norm2.{leaf}', 'ln2.{leaf}'),
-    ('layer_scale1.lambda1', 'attn.gamma1.weight'),
-    ('layer_scale2.lambda1', 'ffn.gamma2.weight'),
-)
-_MLP = (
-    ('mlp.fc1.{leaf}', 'ffn.layers.0.0.{leaf}'),
-    ('mlp.fc2.{leaf}', 'ffn.layers.1.{leaf}'),
-)
-_GATED = (
-    (('mlp.gate_proj.{leaf}', 'mlp.up_proj.{leaf}'), 'ffn.w12.{leaf}'),
-    ('mlp.down_proj.{leaf}', 'ffn.w3.{leaf}'),
-)
+_OLD_ATTENTION = {
+    tuple(f'attention.attention.{n}.*' for n in ('query', 'key', 'value')): 'attn.qkv.*',
+    'attention.output.dense.*': 'attn.proj.*',
+}
+_NEW_ATTENTION = {
+    tuple(f'attention.{name}_proj.*' for name in 'qkv'): 'attn.qkv.*',
+    'attention.o_proj.*': 'attn.proj.*',
+}
+_VIT = {
+    'layernorm_before.*': 'ln1.*',
+    'layernorm_after.*': 'ln2.*',
+    'lambda_1': 'attn.gamma1.weight',
+    'lambda_2': 'ffn.gamma2.weight',
+}
+_DINO = {
+    'norm1.*': 'ln1.*',
+    'norm2.*': 'ln2.*',
+    'layer_scale1.lambda1': 'attn.gamma1.weight',
+    'layer_scale2.lambda1': 'ffn.gamma2.weight',
+}
+_MLP = {'mlp.fc1.*': 'ffn.layers.0.0.*', 'mlp.fc2.*': 'ffn.layers.1.*'}
+_GATED = {('mlp.gate_proj.*', 'mlp.up_proj.*'): 'ffn.w12.*', 'mlp.down_proj.*': 'ffn.w3.*'}
 _TABLE = 'relative_position_bias_table'
 
 
-def _layer(prefix: str, *pairs: tuple[str | tuple[str, ...], str]) -> tuple[Row, ...]:
-    """Rows of an encoder layer whose names have a prefix."""
-
-    def full(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return prefix + names if isinstance(names, str) else tuple(prefix + n for n in names)
-
-    return tuple(Row(full(theirs), f'layers.{{layer}}.{ours}') for theirs, ours in pairs)
+def _layers(prefix: str, *tables: Table) -> tuple[Row, ...]:
+    return tuple(row for table in tables for row in rows(table, prefix, 'layers.{layer}.'))
 
 
 HF_VIT = Format(
     name='transformers ViT',
     title="transformers' ViT, DeiT, MAE and BEiT",
     rows=(
-        *_TOKENS,
-        _MASK_TOKEN,
-        _PATCHES,
-        *_layer(
+        *(*_TOKENS, *_MASK_TOKEN, *_PATCHES),
+        *_layers(
             'encoder.layer.{layer}.',
-            *_OLD_ATTENTION,
-            *_VIT,
-            ('intermediate.dense.{leaf}', 'ffn.layers.0.0.{leaf}'),
-            ('output.dense.{leaf}', 'ffn.layers.1.{leaf}'),
-            (f'attention.attention.relative_position_bias.{_TABLE}', f'attn.{_TABLE}'),
+            _OLD_ATTENTION,
+            _VIT,
+            {'intermediate.dense.*': 'ffn.layers.0.0.*', 'output.dense.*': 'ffn.layers.1.*'},
+            {f'attention.attention.relative_position_bias.{_TABLE}': f'attn.{_TABLE}'},
         ),
-        Row(f'encoder.relative_position_bias.{_TABLE}', f'rel_pos_bias.{_TABLE}'),
+        *rows({f'encoder.relative_position_bias.{_TABLE}': f'rel_pos_bias.{_TABLE}'}),
         *_NORMS,
     ),
     left_out=_LEFT_OUT,
@@ -99,17 +77,15 @@ HF_VIT_5 = Format(
     name='transformers 5 ViT',
     title="transformers' ViT, DeiT, MAE and BEiT, names of version 5",
     rows=(
-        *_TOKENS,
-        _MASK_TOKEN,
-        _PATCHES,
-        *_layer(
+        *(*_TOKENS, *_MASK_TOKEN, *_PATCHES),
+        *_layers(
             'layers.{layer}.',
-            *_NEW_ATTENTION,
-            *_VIT,
-            *_MLP,
-            (f'relative_position_bias.{_TABLE}', f'attn.{_TABLE}'),
+            _NEW_ATTENTION,
+            _VIT,
+            _MLP,
+            {f'relative_position_bias.{_TABLE}': f'attn.{_TABLE}'},
         ),
-        Row(f'shared_position_bias.{_TABLE}', f'rel_pos_bias.{_TABLE}'),
+        *rows({f'shared_position_bias.{_TABLE}': f'rel_pos_bias.{_TABLE}'}),
         *_NORMS,
     ),
     left_out=_LEFT_OUT,
@@ -119,16 +95,13 @@ HF_DINOV2 = Format(
     name='transformers DINOv2',
     title="transformers' DINOv2, with and without registers",
     rows=(
-        *_TOKENS,
-        _FLAT_MASK_TOKEN,
-        _PATCHES,
-        *_layer(
+        *(*_TOKENS, *_FLAT_MASK_TOKEN, *_PATCHES),
+        *_layers(
             'encoder.layer.{layer}.',
-            *_OLD_ATTENTION,
-            *_DINO,
-            *_MLP,
-            ('mlp.weights_in.{leaf}', 'ffn.w12.{leaf}'),
-            ('mlp.weights_out.{leaf}', 'ffn.w3.{leaf}'),
+            _OLD_ATTENTION,
+            _DINO,
+            _MLP,
+            {'mlp.weights_in.*': 'ffn.w12.*', 'mlp.weights_out.*': 'ffn.w3.*'},
         ),
         *_NORMS,
     ),
@@ -139,10 +112,8 @@ HF_DINOV2_5 = Format(
     name='transformers 5 DINOv2',
     title="transformers' DINOv2, with and without registers, names of version 5",
     rows=(
-        *_TOKENS,
-        _FLAT_MASK_TOKEN,
-        _PATCHES,
-        *_layer('encoder.layer.{layer}.', *_NEW_ATTENTION, *_DINO, *_MLP, *_GATED),
+        *(*_TOKENS, *_FLAT_MASK_TOKEN, *_PATCHES),
+        *_layers('encoder.layer.{layer}.', _NEW_ATTENTION, _DINO, _MLP, _GATED),
         *_NORMS,
     ),
     left_out=_LEFT_OUT,
@@ -154,19 +125,17 @@ def _dinov3(name: str, title: str, prefix: str) -> Format:
         name=name,
         title=title,
         rows=(
-            *_TOKENS,
-            _MASK_TOKEN,
-            Row('embeddings.patch_embeddings.{leaf}', 'patch_embed.projection.{leaf}'),
-            *_layer(
+            *(*_TOKENS, *_MASK_TOKEN),
+            *rows({'embeddings.patch_embeddings.*': 'patch_embed.projection.*'}),
+            *_layers(
                 prefix,
-                *_NEW_ATTENTION,
-                *_DINO,
-                ('mlp.up_proj.{leaf}', 'ffn.layers.0.0.{leaf}'),
-                ('mlp.down_proj.{leaf}', 'ffn.layers.1.{leaf}'),
+                _NEW_ATTENTION,
+                _DINO,
+                {'mlp.up_proj.*': 'ffn.layers.0.0.*', 'mlp.down_proj.*': 'ffn.layers.1.*'},
             ),
-            Row('norm.{leaf}', 'ln1.{leaf}'),
+            *rows({'norm.*': 'ln1.*'}),
         ),
-        gated_rows=_layer(prefix, *_GATED),
+        gated_rows=_layers(prefix, _GATED),
         left_out=_LEFT_OUT,
         rules=(Rule('rotary', ROTARY), Rule('norm_eps', 1e-5)),
     )

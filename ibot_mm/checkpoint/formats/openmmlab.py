@@ -3,28 +3,28 @@
 
 from collections.abc import Collection
 
-from ..names import ROTARY, Format, Row, Rule
+from ..names import ROTARY, Format, Row, Rule, Table, rows
 
+_TABLE = 'relative_position_bias_table'
 _SAME = (
-    'cls_token',
-    'dist_token',
-    'register_tokens',
-    'mask_token',
-    'pos_embed',
-    'patch_embed.projection.{leaf}',
-    'pre_norm.{leaf}',
-    'layers.{layer}.ln1.{leaf}',
-    'layers.{layer}.attn.proj.{leaf}',
-    'layers.{layer}.ln2.{leaf}',
-    'layers.{layer}.ffn.layers.0.0.{leaf}',
-    'layers.{layer}.ffn.layers.1.{leaf}',
-    'layers.{layer}.ffn.w12.{leaf}',
-    'layers.{layer}.ffn.w3.{leaf}',
-    'ln1.{leaf}',
-    'ln2.{leaf}',
-    'layers.{layer}.attn.relative_position_bias_table',
-    'rel_pos_bias.relative_position_bias_table',
+    *('cls_token', 'dist_token', 'register_tokens', 'mask_token', 'pos_embed'),
+    *('patch_embed.projection.*', 'pre_norm.*', 'ln1.*', 'ln2.*', f'rel_pos_bias.{_TABLE}'),
 )
+_SAME_IN_LAYERS = (
+    *('ln1.*', 'ln2.*', f'attn.{_TABLE}'),
+    *('ffn.layers.0.0.*', 'ffn.layers.1.*', 'ffn.w12.*', 'ffn.w3.*'),
+)
+_ATTENTION = {'attn.qkv.*': 'attn.qkv.*', 'attn.proj.*': 'attn.proj.*'}
+
+
+def _rows(table: Table) -> tuple[Row, ...]:
+    """Rows of what all have, and the given ones of layers."""
+    in_layers = {**{name: name for name in _SAME_IN_LAYERS}, **table}
+    return rows({name: name for name in _SAME}) + rows(
+        in_layers, 'layers.{layer}.', 'layers.{layer}.'
+    )
+
+
 _LEFT_OUT = (
     ('*relative_position_index', 'computed, not learned'),
     ('pyramid.*', 'feature pyramid'),
@@ -38,11 +38,12 @@ def _has_no_positions(names: Collection[str]) -> bool:
 MMPRETRAIN = Format(
     name='mmpretrain',
     title='ibot_mm and mmpretrain',
-    rows=(
-        *(Row(name, name) for name in _SAME),
-        Row('layers.{layer}.attn.qkv.{leaf}', 'layers.{layer}.attn.qkv.{leaf}'),
-        Row('layers.{layer}.attn.gamma1.weight', 'layers.{layer}.attn.gamma1.weight'),
-        Row('layers.{layer}.ffn.gamma2.weight', 'layers.{layer}.ffn.gamma2.weight'),
+    rows=_rows(
+        {
+            **_ATTENTION,
+            'attn.gamma1.weight': 'attn.gamma1.weight',
+            'ffn.gamma2.weight': 'ffn.gamma2.weight',
+        }
     ),
     left_out=_LEFT_OUT,
     rules=(Rule('rotary', ROTARY, _has_no_positions),),
@@ -51,19 +52,14 @@ MMPRETRAIN = Format(
 MMPRETRAIN_BEIT = Format(
     name='mmpretrain BEiT',
     title="mmpretrain's BEiTViT",
-    rows=(
-        *(Row(name, name) for name in _SAME),
-        Row('layers.{layer}.attn.qkv.{leaf}', 'layers.{layer}.attn.qkv.{leaf}'),
-        Row(
-            (
-                'layers.{layer}.attn.q_bias',
-                'layers.{layer}.attn.k_bias',  # not in the network: a bias of keys has no effect
-                'layers.{layer}.attn.v_bias',
-            ),
-            'layers.{layer}.attn.qkv.bias',
-        ),
-        Row('layers.{layer}.gamma_1', 'layers.{layer}.attn.gamma1.weight'),
-        Row('layers.{layer}.gamma_2', 'layers.{layer}.ffn.gamma2.weight'),
+    rows=_rows(
+        {
+            **_ATTENTION,
+            # A bias of keys is not in the network, since it has no effect.
+            ('attn.q_bias', 'attn.k_bias', 'attn.v_bias'): 'attn.qkv.bias',
+            'gamma_1': 'attn.gamma1.weight',
+            'gamma_2': 'ffn.gamma2.weight',
+        }
     ),
     left_out=_LEFT_OUT,
 )
@@ -71,11 +67,12 @@ MMPRETRAIN_BEIT = Format(
 MMSEG = Format(
     name='mmseg',
     title="mmseg's VisionTransformer",
-    rows=(
-        *(Row(name, name) for name in _SAME if '.attn.' not in name),
-        Row('layers.{layer}.attn.attn.in_proj_weight', 'layers.{layer}.attn.qkv.weight'),
-        Row('layers.{layer}.attn.attn.in_proj_bias', 'layers.{layer}.attn.qkv.bias'),
-        Row('layers.{layer}.attn.attn.out_proj.{leaf}', 'layers.{layer}.attn.proj.{leaf}'),
+    rows=_rows(
+        {
+            'attn.attn.in_proj_weight': 'attn.qkv.weight',
+            'attn.attn.in_proj_bias': 'attn.qkv.bias',
+            'attn.attn.out_proj.*': 'attn.proj.*',
+        }
     ),
     left_out=_LEFT_OUT,
 )

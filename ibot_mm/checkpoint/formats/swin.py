@@ -7,24 +7,43 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..names import Format, Row
+from ..names import Concatenation, Format, rows
 
 _BLOCK = (  # ours; the published code's and timm's; Hugging Face's
-    ('norm1.{leaf}', 'norm1.{leaf}', 'layernorm_before.{leaf}'),
-    ('norm2.{leaf}', 'norm2.{leaf}', 'layernorm_after.{leaf}'),
+    ('norm1.*', 'norm1.*', 'layernorm_before.*'),
+    ('norm2.*', 'norm2.*', 'layernorm_after.*'),
     (
-        'attn.w_msa.qkv.{leaf}',
-        'attn.qkv.{leaf}',
-        tuple(f'attention.self.{name}.{{leaf}}' for name in ('query', 'key', 'value')),
+        'attn.w_msa.qkv.*',
+        'attn.qkv.*',
+        tuple(f'attention.self.{name}.*' for name in ('query', 'key', 'value')),
     ),
-    ('attn.w_msa.proj.{leaf}', 'attn.proj.{leaf}', 'attention.output.dense.{leaf}'),
+    ('attn.w_msa.proj.*', 'attn.proj.*', 'attention.output.dense.*'),
     *(
         (f'attn.w_msa.{name}', f'attn.{name}', f'attention.self.{name}')
         for name in ('relative_position_bias_table', 'relative_position_index')
     ),
-    ('ffn.layers.0.0.{leaf}', 'mlp.fc1.{leaf}', 'intermediate.dense.{leaf}'),
-    ('ffn.layers.1.{leaf}', 'mlp.fc2.{leaf}', 'output.dense.{leaf}'),
+    ('ffn.layers.0.0.*', 'mlp.fc1.*', 'intermediate.dense.*'),
+    ('ffn.layers.1.*', 'mlp.fc2.*', 'output.dense.*'),
 )
+# The folder of stages, and what lies outside of them; ``LAST`` is our norm of the last stage.
+_OUTSIDE: dict[str, tuple[str, dict[str, str]]] = {
+    'mm': ('stages', {name: name for name in ('mask_token', 'norm{stage}.*')}
+           | {f'patch_embed.{name}.*': f'patch_embed.{name}.*' for name in ('projection', 'norm')}),
+    'published': ('layers', {
+        'masked_embed': 'mask_token[0]', 'mask_token': 'mask_token',
+        'patch_embed.proj.*': 'patch_embed.projection.*',
+        'patch_embed.norm.*': 'patch_embed.norm.*', 'norm.*': 'LAST',
+    }),
+    'timm': ('layers', {
+        'patch_embed.proj.*': 'patch_embed.projection.*',
+        'patch_embed.norm.*': 'patch_embed.norm.*', 'norm.*': 'LAST',
+    }),
+    'huggingface': ('encoder.layers', {
+        'embeddings.mask_token': 'mask_token',
+        'embeddings.patch_embeddings.projection.*': 'patch_embed.projection.*',
+        'embeddings.norm.*': 'patch_embed.norm.*', 'layernorm.*': 'LAST',
+    }),
+}  # fmt: skip
 _TITLES = dict(
     mm='Swin of ibot_mm and mm',
     published="the published code's Swin",
@@ -38,7 +57,7 @@ _LEFT_OUT = (
 )
 
 
-class UnfoldOrder:
+class UnfoldOrder(Concatenation):
     """Inputs of a patch merging, whose order differs, see :func:`to_unfold_order`."""
 
     @staticmethod
@@ -64,39 +83,17 @@ def swin_format(num_stages: int, library: str = 'published') -> Format:
         library: Whose names: 'mm', 'published', 'timm', which counts a patch merging to the stage
             that follows it, or 'huggingface'. Defaults to 'published'.
     """
-    merging = [f'stages.{i}.downsample.{name}' for i in range(num_stages - 1)
-               for name in ('norm.{leaf}', 'reduction.{leaf}')]  # fmt: skip
-    last = f'norm{num_stages - 1}.{{leaf}}'
-    blocks = 'stages.{stage}.blocks.{block}.'
-    if library == 'mm':
-        rows = [Row(name, name) for name in ('mask_token', 'norm{stage}.{leaf}', *merging)]
-        rows += [Row(f'patch_embed.{n}.{{leaf}}', f'patch_embed.{n}.{{leaf}}')
-                 for n in ('projection', 'norm')]  # fmt: skip
-        rows += [Row(blocks + ours, blocks + ours) for ours, _, _ in _BLOCK]
-    else:
-        of_hf, shift = library == 'huggingface', int(library == 'timm')
-        stages = 'encoder.layers' if of_hf else 'layers'
-        start = 'embeddings.patch_embeddings.projection' if of_hf else 'patch_embed.proj'
-        norm = 'embeddings.norm' if of_hf else 'patch_embed.norm'
-        tokens = {'published': ('masked_embed', 'mask_token'),
-                  'huggingface': ('embeddings.mask_token',)}  # fmt: skip
-        rows = [
-            *(Row(n, 'mask_token', flat=int(n == 'masked_embed')) for n in tokens.get(library, ())),
-            Row(f'{start}.{{leaf}}', 'patch_embed.projection.{leaf}'),
-            Row(f'{norm}.{{leaf}}', 'patch_embed.norm.{leaf}'),
-            Row('layernorm.{leaf}' if of_hf else 'norm.{leaf}', last),
-        ]
-        for ours, of_code, of_transformers in _BLOCK:
-            theirs = of_transformers if of_hf else of_code
-            prefix = f'{stages}.{{stage}}.blocks.{{block}}.'
-            full = prefix + theirs if isinstance(theirs, str) else tuple(prefix + n for n in theirs)
-            rows.append(Row(full, blocks + ours))
-        for ours in merging:
-            stage, rest = re.fullmatch(r'stages\.(\d+)\.(.*)', ours).groups()  # type: ignore[union-attr]
-            rows.append(Row(f'{stages}.{int(stage) + shift}.{rest}', ours, UnfoldOrder))
-    return Format(
-        name=f'{library} Swin', title=_TITLES[library], rows=tuple(rows), left_out=_LEFT_OUT
-    )
+    stages, outside = _OUTSIDE[library]
+    column = dict(mm=0, huggingface=2).get(library, 1)
+    table = rows({n: o.replace('LAST', f'norm{num_stages - 1}.*') for n, o in outside.items()})
+    block = '.{stage}.blocks.{block}.'
+    table += rows({names[column]: names[0] for names in _BLOCK}, stages + block, f'stages{block}')
+    order, shift = Concatenation if library == 'mm' else UnfoldOrder, int(library == 'timm')
+    for i in range(num_stages - 1):
+        merging = {f'{i + shift}.downsample.{n}.*': f'{i}.downsample.{n}.*'
+                   for n in ('norm', 'reduction')}  # fmt: skip
+        table += rows(merging, f'{stages}.', 'stages.', order)
+    return Format(f'{library} Swin', _TITLES[library], table, left_out=_LEFT_OUT)
 
 
 def swin_format_of(names: Collection[str]) -> Format | None:

@@ -3,47 +3,42 @@
 
 from collections.abc import Collection
 
-from ..names import ROTARY, Format, MaskedKeyBias, Row, Rule
+from ..names import ROTARY, Concatenation, Format, MaskedKeyBias, Row, Rule, Table, rows
 
-_TOKENS = (
-    Row('cls_token', 'cls_token'),
-    Row('pos_embed', 'pos_embed'),
-    Row('patch_embed.proj.{leaf}', 'patch_embed.projection.{leaf}'),
+
+def _layers(table: Table, parts: type[Concatenation] = Concatenation) -> tuple[Row, ...]:
+    return rows(table, 'blocks.{layer}.', 'layers.{layer}.', parts)
+
+
+_TOKENS = rows(
+    {
+        'cls_token': 'cls_token',
+        'pos_embed': 'pos_embed',
+        'patch_embed.proj.*': 'patch_embed.projection.*',
+    }
 )
-_QKV = Row('blocks.{layer}.attn.qkv.{leaf}', 'layers.{layer}.attn.qkv.{leaf}')
-_QV_BIAS = Row(
-    (
-        'blocks.{layer}.attn.q_bias',
-        'blocks.{layer}.attn.k_bias',  # not in the file, being zero
-        'blocks.{layer}.attn.v_bias',
-    ),
-    'layers.{layer}.attn.qkv.bias',
+_QKV = _layers({'attn.qkv.*': 'attn.qkv.*'})
+# A bias of keys is not in the file, being zero.
+_QV_BIAS = _layers({('attn.q_bias', 'attn.k_bias', 'attn.v_bias'): 'attn.qkv.bias'})
+_BLOCKS = _layers(
+    {
+        'norm1.*': 'ln1.*',
+        'attn.proj.*': 'attn.proj.*',
+        'norm2.*': 'ln2.*',
+        'mlp.fc1.*': 'ffn.layers.0.0.*',
+        'mlp.fc2.*': 'ffn.layers.1.*',
+    }
+) + rows({'norm.*': 'ln1.*', 'fc_norm.*': 'ln2.*'})
+_GATED = _layers(
+    {
+        'mlp.fc1.*': 'ffn.w12.*',
+        ('mlp.fc1_g.*', 'mlp.fc1_x.*'): 'ffn.w12.*',
+        'mlp.fc2.*': 'ffn.w3.*',
+    }
 )
-_BLOCKS = (
-    Row('blocks.{layer}.norm1.{leaf}', 'layers.{layer}.ln1.{leaf}'),
-    Row('blocks.{layer}.attn.proj.{leaf}', 'layers.{layer}.attn.proj.{leaf}'),
-    Row('blocks.{layer}.norm2.{leaf}', 'layers.{layer}.ln2.{leaf}'),
-    Row('blocks.{layer}.mlp.fc1.{leaf}', 'layers.{layer}.ffn.layers.0.0.{leaf}'),
-    Row('blocks.{layer}.mlp.fc2.{leaf}', 'layers.{layer}.ffn.layers.1.{leaf}'),
-    Row('norm.{leaf}', 'ln1.{leaf}'),
-    Row('fc_norm.{leaf}', 'ln2.{leaf}'),
-)
-_GATED = (
-    Row('blocks.{layer}.mlp.fc1.{leaf}', 'layers.{layer}.ffn.w12.{leaf}'),
-    Row(
-        ('blocks.{layer}.mlp.fc1_g.{leaf}', 'blocks.{layer}.mlp.fc1_x.{leaf}'),
-        'layers.{layer}.ffn.w12.{leaf}',
-    ),
-    Row('blocks.{layer}.mlp.fc2.{leaf}', 'layers.{layer}.ffn.w3.{leaf}'),
-)
-_GAMMA = (
-    Row('blocks.{layer}.gamma_1', 'layers.{layer}.attn.gamma1.weight'),
-    Row('blocks.{layer}.gamma_2', 'layers.{layer}.ffn.gamma2.weight'),
-)
-_LAYER_SCALE = (
-    Row('blocks.{layer}.ls1.gamma', 'layers.{layer}.attn.gamma1.weight'),
-    Row('blocks.{layer}.ls2.gamma', 'layers.{layer}.ffn.gamma2.weight'),
-)
+_GAMMA = _layers({'gamma_1': 'attn.gamma1.weight', 'gamma_2': 'ffn.gamma2.weight'})
+_LAYER_SCALE = _layers({'ls1.gamma': 'attn.gamma1.weight', 'ls2.gamma': 'ffn.gamma2.weight'})
+_TABLE = 'relative_position_bias_table'
 _HEADS = (
     ('head.*', 'classification head'),
     ('head_dist.*', 'classification head'),
@@ -87,12 +82,9 @@ TIMM = Format(
     title='timm, and the code of DINO, iBOT, DeiT and MAE',
     rows=(
         *_TOKENS,
-        Row('reg_token', 'register_tokens'),
-        Row('dist_token', 'dist_token'),
-        Row('norm_pre.{leaf}', 'pre_norm.{leaf}'),
-        _QKV,
-        *_BLOCKS,
-        *_LAYER_SCALE,
+        *rows({'reg_token': 'register_tokens', 'dist_token': 'dist_token'}),
+        *rows({'norm_pre.*': 'pre_norm.*'}),
+        *(*_QKV, *_BLOCKS, *_LAYER_SCALE),
     ),
     gated_rows=_GATED,
     left_out=_HEADS,
@@ -123,7 +115,7 @@ TIMM = Format(
 PUBLISHED = Format(
     name='published',
     title='the published iBOT',
-    rows=(*_TOKENS, Row('masked_embed', 'mask_token', flat=1), _QKV, *_BLOCKS, *_GAMMA),
+    rows=_TOKENS + rows({'masked_embed': 'mask_token[0]'}) + _QKV + _BLOCKS + _GAMMA,
     left_out=_HEADS,
     rules=(_MAY_BE_ROTARY,),
 )
@@ -131,7 +123,7 @@ PUBLISHED = Format(
 MAE = Format(
     name='MAE',
     title='MAE with its decoder',
-    rows=(*_TOKENS, _QKV, *_BLOCKS),
+    rows=_TOKENS + _QKV + _BLOCKS,
     left_out=(('decoder_*', 'decoder'), ('mask_token', "the decoder's mask token")),
 )
 
@@ -140,19 +132,10 @@ BEIT = Format(
     title='BEiT, its code and timm',
     rows=(
         *_TOKENS,
-        Row('mask_token', 'mask_token'),
-        _QKV,
-        _QV_BIAS,
-        *_BLOCKS,
-        *_GAMMA,
-        Row(
-            'blocks.{layer}.attn.relative_position_bias_table',
-            'layers.{layer}.attn.relative_position_bias_table',
-        ),
-        Row(
-            'rel_pos_bias.relative_position_bias_table',
-            'rel_pos_bias.relative_position_bias_table',
-        ),
+        *rows({'mask_token': 'mask_token'}),
+        *(*_QKV, *_QV_BIAS, *_BLOCKS, *_GAMMA),
+        *_layers({f'attn.{_TABLE}': f'attn.{_TABLE}'}),
+        *rows({f'rel_pos_bias.{_TABLE}': f'rel_pos_bias.{_TABLE}'}),
     ),
     left_out=(
         *_HEADS,
@@ -176,13 +159,9 @@ DINOV2 = Format(
     title='DINOv2, its code',
     rows=(
         *_TOKENS,
-        Row('mask_token', 'mask_token', flat=1),
-        Row('register_tokens', 'register_tokens'),
-        _QKV,
-        *_BLOCKS,
-        *_LAYER_SCALE,
-        Row('blocks.{layer}.mlp.w12.{leaf}', 'layers.{layer}.ffn.w12.{leaf}'),
-        Row('blocks.{layer}.mlp.w3.{leaf}', 'layers.{layer}.ffn.w3.{leaf}'),
+        *rows({'mask_token': 'mask_token[0]', 'register_tokens': 'register_tokens'}),
+        *(*_QKV, *_BLOCKS, *_LAYER_SCALE),
+        *_layers({'mlp.w12.*': 'ffn.w12.*', 'mlp.w3.*': 'ffn.w3.*'}),
     ),
     left_out=_HEADS,
 )
@@ -192,21 +171,11 @@ DINOV3 = Format(
     title='DINOv3, its code',
     rows=(
         *_TOKENS,
-        Row('mask_token', 'mask_token'),
-        Row('storage_tokens', 'register_tokens'),
-        Row('blocks.{layer}.attn.qkv.weight', 'layers.{layer}.attn.qkv.weight'),
-        Row(
-            ('blocks.{layer}.attn.qkv.bias', 'blocks.{layer}.attn.qkv.bias_mask'),
-            'layers.{layer}.attn.qkv.bias',
-            MaskedKeyBias,
-        ),
-        *_BLOCKS,
-        *_LAYER_SCALE,
-        Row(
-            ('blocks.{layer}.mlp.w1.{leaf}', 'blocks.{layer}.mlp.w2.{leaf}'),
-            'layers.{layer}.ffn.w12.{leaf}',
-        ),
-        Row('blocks.{layer}.mlp.w3.{leaf}', 'layers.{layer}.ffn.w3.{leaf}'),
+        *rows({'mask_token': 'mask_token', 'storage_tokens': 'register_tokens'}),
+        *_layers({'attn.qkv.weight': 'attn.qkv.weight'}),
+        *_layers({('attn.qkv.bias', 'attn.qkv.bias_mask'): 'attn.qkv.bias'}, MaskedKeyBias),
+        *(*_BLOCKS, *_LAYER_SCALE),
+        *_layers({('mlp.w1.*', 'mlp.w2.*'): 'ffn.w12.*', 'mlp.w3.*': 'ffn.w3.*'}),
     ),
     left_out=(
         *_HEADS,
@@ -219,14 +188,7 @@ DINOV3 = Format(
 TIMM_DINOV3 = Format(
     name='timm DINOv3',
     title="timm's DINOv3",
-    rows=(
-        *_TOKENS,
-        Row('reg_token', 'register_tokens'),
-        _QKV,
-        _QV_BIAS,
-        *_BLOCKS,
-        *_GAMMA,
-    ),
+    rows=_TOKENS + rows({'reg_token': 'register_tokens'}) + (*_QKV, *_QV_BIAS, *_BLOCKS, *_GAMMA),
     gated_rows=_GATED,
     left_out=_HEADS,
     requires=('reg_token', 'cls_token'),  # RoPE-ViTs have registers without [CLS]

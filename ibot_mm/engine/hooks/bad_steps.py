@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ibot_mm.engine.checkpointing.gradients import goes_on_in_step
 from ibot_mm.engine.hooks.finite_loss import FiniteLossHook
-from ibot_mm.engine.hooks.runtime_info import hand_over
 from ibot_mm.engine.hooks.skipped_step import announce_skipped_step, end_announcements
 from ibot_mm.private_api import norms_of, takes_found_inf
 from ibot_mm.registry import HOOKS
@@ -201,7 +200,7 @@ class SkipBadStepsHook(FiniteLossHook):
         if self._in_a_row < self.max_in_a_row and self._in_all < self.max_in_all:
             runner.logger.warning(f'Skipped a step, {counts}, at {report}.')
             return
-        hand_over(runner)
+        runner.call_hook('hand_over')
         scalars = runner.message_hub.log_scalars
         norms = scalars[NORM].data[0] if NORM in scalars else np.zeros(0)
         last = ', '.join(f'{norm:.3g}' for norm in norms[np.isfinite(norms)][-5:])

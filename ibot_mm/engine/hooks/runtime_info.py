@@ -97,40 +97,33 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             self._scalars.update_scalar(f'train/{key}', value)
         is_due = any(self.every_n_inner_iters(batch_idx, n) for n in self._intervals)
         if is_due or self.end_of_epoch(runner.train_dataloader, batch_idx):
-            self.hand_over()
+            self.hand_over(runner)
 
     def prepare_checkpoint(self, runner: Runner) -> None:
         """Complete the histories before this package's checkpoint hook collects them."""
-        self.hand_over()
+        self.hand_over(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Complete the histories that it holds, as mmengine collected them."""
         if self._scalars and checkpoint['message_hub']['log_scalars']:
-            self.hand_over()
+            self.hand_over(runner)
             checkpoint['message_hub'] = runner.message_hub.state_dict()
 
     def after_train(self, runner: Runner) -> None:
         """Hand over the rest."""
-        self.hand_over()
+        self.hand_over(runner)
         for wrapper in _wrappers(runner):
             wrapper.message_hub = runner.message_hub
         super().after_train(runner)
 
-    def hand_over(self) -> None:
-        """Hand over now; waits for the device."""
+    def hand_over(self, runner: Runner) -> None:
+        """Hand over now; waits for the device.
+
+        ``runner.call_hook('hand_over')`` brings the message hub up to date, for whoever reads or
+        saves values of the last iterations.
+        """
         if self._scalars is not None:
             self._scalars.hand_over()
-
-
-def hand_over(runner: Runner) -> None:
-    """Bring the message hub up to date, for whoever reads or saves values of the last iterations.
-
-    Args:
-        runner: A runner in training.
-    """
-    for hook in runner.hooks:
-        if isinstance(hook, DeferredRuntimeInfoHook):
-            hook.hand_over()
 
 
 def _wrappers(runner: Runner) -> Iterator[OptimWrapper]:
