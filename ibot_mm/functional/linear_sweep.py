@@ -4,6 +4,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # The published sweep: {1 ... 9} x {1e-4, 1e-3, 1e-2, 1e-1, 1}, for 256 images a step.
@@ -12,12 +13,39 @@ LEARNING_RATES = tuple(
 )
 
 
+def sweep_scores(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Scores of all layers by one product.
+
+    Args:
+        features: Shape (B, D).
+        weight: Shape (H, C, D).
+        bias: Shape (H, C).
+
+    Returns:
+        Shape (B, H, C).
+    """
+    return F.linear(features, weight.flatten(0, 1), bias.flatten()).unflatten(1, bias.shape)
+
+
+def sweep_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each image and layer, shape (B, H).
+
+    Args:
+        scores: Shape (B, H, C).
+        labels: Class ids (B,).
+    """
+    targets = labels[:, None].expand(scores.shape[:2])
+    loss = F.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction='none')
+    return loss.unflatten(0, scores.shape[:2])
+
+
 class LinearSweep:
     """Linear layers by SGD with momentum, one for each learning rate.
 
-    All of them are one matrix: scores and gradients are one product each. Cross-entropy, no weight
-    decay; weights start from a normal distribution of deviation 0.01 that all have in common,
-    biases from 0 (``eval_linear_multi``).
+    All of them are one matrix: scores and gradients are one product each. Gradients are computed
+    here, whether or not the caller records any, and reach nothing else. No weight decay; weights
+    start from a normal distribution of deviation 0.01 that all have in common, biases from 0
+    (``eval_linear_multi``).
 
     Args:
         weight: Start of each layer, (C, D).
@@ -38,8 +66,10 @@ class LinearSweep:
 
     def scores(self, features: Tensor) -> Tensor:
         """Scores (B, H, C) of features (B, D)."""
-        flat = torch.addmm(self.bias, features, self.weight.T)
-        return flat.unflatten(1, (-1, self.num_classes))
+        shape = -1, self.num_classes
+        return sweep_scores(
+            features, self.weight.unflatten(0, shape), self.bias.unflatten(0, shape)
+        )
 
     def step(
         self,
@@ -59,22 +89,22 @@ class LinearSweep:
         Returns:
             Mean cross-entropy of each layer before the step, (H,).
         """
-        log_probabilities = self.scores(features).log_softmax(dim=2)
-        index = labels[:, None, None].expand(-1, log_probabilities.shape[1], 1)
-        loss = -log_probabilities.gather(2, index).mean(dim=(0, 2))
-        residual = log_probabilities.exp_()
-        residual.scatter_add_(2, index, -torch.ones_like(index, dtype=residual.dtype))
-        residual = residual.flatten(1) / len(labels)  # (B, H * C)
+        parameters = self.weight, self.bias
+        with torch.enable_grad():
+            for parameter in parameters:
+                parameter.requires_grad_()
+            loss = sweep_cross_entropy(self.scores(features.detach()), labels).mean(dim=0)
+            gradients = torch.autograd.grad(loss.sum(), parameters)
         rates = factor * self.learning_rates
-        gradients = residual.T @ features, residual.sum(dim=0)
         for parameter, buffer, gradient, rate in zip(
-            (self.weight, self.bias), self._buffers, gradients, (rates[:, None], rates)
+            parameters, self._buffers, gradients, (rates[:, None], rates)
         ):
+            parameter.requires_grad_(False)
             if average is not None:
                 average(gradient)
             buffer.mul_(self.momentum).add_(gradient)
             parameter.addcmul_(buffer, rate, value=-1)
-        return loss
+        return loss.detach()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights and momentum, the tensors themselves."""

@@ -11,12 +11,9 @@ from mmengine.model import BaseModule
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from ibot_mm.functional.linear_sweep import LEARNING_RATES, sweep_cross_entropy, sweep_scores
 from ibot_mm.registry import MODELS
 
-# The published sweep: {1 ... 9} x {1e-4, 1e-3, 1e-2, 1e-1, 1}.
-LEARNING_RATES = tuple(
-    round(digit * 10.0**power, 4) for power in range(-4, 1) for digit in range(1, 10)
-)
 OPTIMIZERS = ('sgd', 'lars')
 
 
@@ -85,8 +82,7 @@ class LinearSweepHead(BaseModule):
 
     def scores(self, features: Tensor) -> Tensor:
         """Scores of all classifiers for features (B, D), shape (B, H, C)."""
-        flat = F.linear(features, self.weight.flatten(0, 1), self.bias.flatten())
-        return flat.unflatten(1, self.bias.shape)
+        return sweep_scores(features, self.weight, self.bias)
 
     def forward(self, feats: Any) -> Tensor:
         """Scores (B, C) of the best classifier, or of all (B, H, C) while none is known.
@@ -139,18 +135,6 @@ class LinearSweepHead(BaseModule):
                 best = of_sample[self.best_head].softmax(0)
                 sample.set_pred_score(best).set_pred_label(best.argmax(0, keepdim=True))
         return samples
-
-
-def sweep_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each image and classifier, shape (B, H).
-
-    Args:
-        scores: Shape (B, H, C).
-        labels: Shape (B,).
-    """
-    targets = labels[:, None].expand(scores.shape[:2])
-    loss = F.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction='none')
-    return loss.unflatten(0, scores.shape[:2])
 
 
 def _features(feats: Any) -> Tensor:

@@ -12,9 +12,9 @@ from torch import nn
 
 from ibot_mm.engine.hooks import CheckClassesHook, KeepBestHeadHook
 from ibot_mm.engine.optim import DelayedWarmupCosine, SweepConstructor, SweepOptimizer
+from ibot_mm.functional.linear_sweep import sweep_cross_entropy
 from ibot_mm.functional.schedules import warmup_cosine
 from ibot_mm.models import LinearSweepHead
-from ibot_mm.models.linear_sweep import sweep_cross_entropy
 
 OPTIMIZER = dict(optimizer=dict(type='ibot_mm.SweepOptimizer', lr=0.5, momentum=0.9))
 

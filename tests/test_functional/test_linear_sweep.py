@@ -43,6 +43,15 @@ def test_each_layer_is_trained_as_alone():
             torch.testing.assert_close(sweep.scores(features)[:, i], layer(features))
 
 
+def test_gradients_stay_in_the_sweep():
+    features = torch.randn(8, 6, requires_grad=True)
+    sweep = LinearSweep(torch.zeros(4, 6), [0.1, 1.0])
+    with torch.no_grad():  # as hooks have it
+        loss = sweep.step(features, torch.randint(4, (8,)))
+    assert features.grad is None and not loss.requires_grad
+    assert sweep.weight.abs().sum() > 0 and not sweep.weight.requires_grad
+
+
 def test_published_run():
     """Weights after every step of the recorded run of the published code."""
     import json

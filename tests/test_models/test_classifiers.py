@@ -8,6 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models.losses import LabelSmoothLoss
 from mmpretrain.structures import DataSample
 
+from ibot_mm.functional.linear_sweep import LEARNING_RATES
 from ibot_mm.models import (
     FrozenFeatures,
     IBOTNeck,
@@ -18,7 +19,6 @@ from ibot_mm.models import (
     ReversedMixup,
     SmoothedCrossEntropy,
 )
-from ibot_mm.models.linear_sweep import LEARNING_RATES
 
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
 TINY = dict(type='ibot_mm.MaskedVisionTransformer', arch=ARCH, img_size=16, patch_size=4)

@@ -24,8 +24,8 @@ class OnlineProbeHook(Hook):
     """Trains linear classifiers on the teacher's [CLS] tokens of the global crops.
 
     The tokens are those that the losses need anyway, without gradient, and the classifiers have
-    gradients of their own in closed form: the student's weights are the same to the bit with this
-    hook and without. No random numbers are used, weights start from zero.
+    gradients of their own: the student's weights are the same to the bit with this hook and
+    without. No random numbers are used, weights start from zero.
 
     Logged are ``probe_top1``, the accuracy on the crops of this step before it is learned from, and
     after each validation ``probe/top1`` on the held-out images, in percent, of the best rate. In
