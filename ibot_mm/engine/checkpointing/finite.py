@@ -29,7 +29,8 @@ def find_nonfinite(runner: Runner) -> list[str]:
 
 def _state(runner: Runner) -> Iterator[tuple[str, Tensor]]:
     """Floating-point tensors of the model and the optimizer, with names."""
-    names, kept = {}, {}
+    names: dict[Tensor, str] = {}
+    kept: dict[str, Tensor] = {}
     for hook in runner.hooks:
         kept.update(getattr(hook, 'kept_buffers', {}))
     for name, parameter in runner.model.named_parameters():

@@ -34,7 +34,7 @@ def find_start(
         return _find_newest(folder)
     present = list_checkpoints(folder)
     names = [path.name for path in present]
-    if resume and Path(named).name in names and Path(named).parent.samefile(folder):
+    if resume and named and Path(named).name in names and Path(named).parent.samefile(folder):
         newer = present[: names.index(Path(named).name)]
         set_aside(newer, f'Going on from {Path(named).name}, which is not the newest')
     elif present and start_again:

@@ -84,8 +84,9 @@ class CheckpointWriter(MMEngineCheckpointHook):
         now = {key: path or before.get(key) for key, path in self._best_paths.items()}
         self._best_paths = now
         if is_main_process():
-            for path in set(before.values()) - set(now.values()) - {None}:
-                Path(path).unlink(missing_ok=True)
+            for path in set(before.values()) - set(now.values()):
+                if path is not None:
+                    Path(path).unlink(missing_ok=True)
 
     def _save_as_runner(
         self,
