@@ -168,7 +168,7 @@ def import_mmpretrain() -> None:
     """Import mmpretrain without the lines that a user can do nothing about.
 
     It prints that an optional package of OneDL's is missing, and mmcv warns that it has no compiled
-    operators; whatever needs those says so itself (:func:`check_downstream`).
+    operators; what needs those says so itself (:func:`check_downstream`).
     """
     printed = StringIO()
     with warnings.catch_warnings(), redirect_stdout(printed):

@@ -37,7 +37,7 @@ def _backbones() -> dict[str, dict[str, Any]]:
 
 
 def list_backbones(pattern: str = '*') -> list[str]:
-    """Names that :func:`create_backbone` takes.
+    """Return the names that :func:`create_backbone` takes.
 
     Args:
         pattern: With ``*`` and ``?``, for example ``'*_patch16*'``. Defaults to all.

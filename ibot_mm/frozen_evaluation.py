@@ -124,7 +124,7 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
 
 
 def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
-    """Training and held-out split of a folder, or of the config's k-NN evaluation.
+    """Return the training and held-out split of a folder, or of the config's k-NN evaluation.
 
     Raises:
         ValueError: If there are none, or they do not serve; see

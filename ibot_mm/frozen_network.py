@@ -29,7 +29,7 @@ class FrozenNetwork:
     prepare: Callable[[Tensor], Tensor] | None = None
 
     def project(self) -> Callable[[Tensor], Tensor] | None:
-        """[CLS] tokens (B, D) to logits (B, K), if there is a projection head."""
+        """Map [CLS] tokens (B, D) to logits (B, K), if there is a projection head."""
         neck: Any = self.neck
         return None if neck is None else lambda cls: neck.logits(neck.project(cls))[0]
 

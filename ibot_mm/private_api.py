@@ -47,7 +47,7 @@ def lerp_(tensors: list[Tensor], others: list[Tensor], weight: float | Tensor) -
 
 
 def takes_found_inf(optimizer: Optimizer) -> bool:
-    """Whether ``step`` leaves everything alone where ``optimizer.found_inf`` is 1, on the device.
+    """Tell whether ``step`` changes nothing where ``optimizer.found_inf`` is 1, on the device.
 
     So do fused optimizers, for the sake of gradient scalers.
     """

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""A small iBOT training on noise, for tests of whatever takes part in a training."""
+"""A small iBOT training on noise, for tests of all that takes part in a training."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

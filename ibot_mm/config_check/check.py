@@ -92,6 +92,6 @@ def stop_at_faults(cfg: Config, options: Mapping[str, Any] | None = None) -> Non
 
 
 def describe_faults(cfg: Config, faults: list[str]) -> str:
-    """The faults as a text."""
+    """Return the faults as a text."""
     number = f'{len(faults)} fault{"s" if len(faults) > 1 else ""}'
     return '\n'.join([f'{cfg.filename or "The config"} has {number}:', *(f'  {f}' for f in faults)])

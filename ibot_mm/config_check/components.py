@@ -94,7 +94,7 @@ def build(path: str, function: Callable[..., Any], *args: Any) -> tuple[Any, lis
 
 
 def describe(error: Exception) -> str:
-    """The message of an error in one line, without mmengine's prefixes."""
+    """Return the message of an error in one line, without mmengine's prefixes."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     message = ' '.join(PREFIX.sub('', str(text)).split())
     if isinstance(error, ValueError | FileNotFoundError) and message:

@@ -109,7 +109,7 @@ def _check_dataset(path: str, cfg: Mapping[str, Any], with_data: bool) -> tuple[
 
 
 def walk_steps(path: str, pipeline: Any) -> Iterator[tuple[str, Any]]:
-    """The steps of a pipeline, a list or a dict of named ones, with their places."""
+    """Yield the steps of a pipeline, a list or a dict of named ones, with their places."""
     if isinstance(pipeline, Mapping):
         named = {k: step for k, step in pipeline.items() if k not in ('_scope_', 'order')}
         yield from ((f'{path}.{name}', step) for name, step in named.items() if step is not None)

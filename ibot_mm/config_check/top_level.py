@@ -23,7 +23,7 @@ READ_ELSEWHERE = {
 
 
 def known_keys() -> set[str]:
-    """Keys that mmengine's runners and mm's tools read."""
+    """Return the keys that mmengine's runners and mm's tools read."""
     runners = (inspect.signature(kind.__init__).parameters for kind in (Runner, FlexibleRunner))
     return {*READ_ELSEWHERE, *(name for names in runners for name in names)} - {'self', 'cfg'}
 
@@ -47,7 +47,7 @@ class ConfigFile:
     bases: list['ConfigFile']
 
     def walk(self) -> Iterator['ConfigFile']:
-        """This file, then its bases and theirs."""
+        """Yield this file, then its bases and theirs."""
         yield self
         for base in self.bases:
             yield from base.walk()

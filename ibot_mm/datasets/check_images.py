@@ -70,7 +70,7 @@ class FolderReport:
         return [image.path for image in self.images if not set(UNUSABLE) & set(image.kinds)]
 
     def to_dict(self) -> dict:
-        """As plain numbers and texts, plain images left out."""
+        """Return plain numbers and texts, plain images left out."""
         marked = [asdict(image) for image in self.images if image.kinds]
         for image in marked:
             del image['digest']

@@ -11,7 +11,7 @@ from ibot_mm.registry import FUNCTIONS
 
 @FUNCTIONS.register_module()
 def stack_samples(samples: Sequence[Any], _scope_: str | None = None) -> Any:
-    """mmengine's ``default_collate``, also in configs that inherit by ``_base_ = 'ibot_mm::...'``.
+    """Collate as mmengine's ``default_collate``, in configs with ``_base_ = 'ibot_mm::...'`` too.
 
     Args:
         samples: Samples of a data set: nested dicts of tensors of equal shapes, data samples.

@@ -81,7 +81,7 @@ class ImageFolder(ReplaceSkipped, CustomDataset):
         return super().load_data_list()
 
     def has_images(self, number: int) -> bool:
-        """Whether there are so many, without reading more of a folder than that takes.
+        """Tell whether there are so many, without reading more of a folder than that takes.
 
         Args:
             number: At least 1.

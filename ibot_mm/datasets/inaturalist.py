@@ -44,7 +44,7 @@ class INaturalist(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """A dict per image, with ``img_path`` and ``gt_label``."""
+        """List a dict for each image, with ``img_path`` and ``gt_label``."""
         names = [name for _, name in _annotations(join_path(self.data_root, self.class_file))]
         labels = {name: label for label, name in enumerate(dict.fromkeys(names))}
         self._metainfo['classes'] = tuple(labels)

@@ -64,7 +64,7 @@ _current: ContextVar[Presentation | None] = ContextVar('presentation', default=N
 
 
 def current_presentation() -> Presentation | None:
-    """The presentation that a data set is asked for now, in this process; None outside of one."""
+    """Return the presentation that a data set is asked for in this process, None outside of one."""
     return _current.get()
 
 

@@ -22,11 +22,11 @@ class Clock:
     steps_per_epoch: float = 1
 
     def steps(self, epochs: float) -> int:
-        """Length of some epochs in this unit, rounded up."""
+        """Return the length of some epochs in this unit, rounded up."""
         return math.ceil(round(epochs * self.steps_per_epoch, 6))
 
     def describe(self, epochs: float) -> str:
-        """The same in words."""
+        """Say the same in words."""
         if self.steps_per_epoch == 1:
             return f'{epochs:g} epochs'
         rate = f'{self.steps_per_epoch:.4g}'

@@ -99,7 +99,7 @@ class FeatureCache:
         return np.lib.format.open_memmap(self.folder / name, mode)
 
     def pending(self) -> np.ndarray:
-        """Rows that are not there yet, in order."""
+        """Return the rows that are not there yet, in order."""
         return np.flatnonzero(np.asarray(self._open(DONE, 'r')) == 0)
 
     def write(self, rows: Sequence[int], features: Tensor) -> None:
@@ -124,7 +124,7 @@ class FeatureCache:
         _write_rows(self._open(DONE, 'r'), self.folder / DONE, rows, marks)
 
     def features(self) -> Tensor:
-        """All features (N, C), mapped from the disk, not to be written to.
+        """Return all features (N, C), mapped from the disk, not to be written to.
 
         Raises:
             FeatureCacheError: If some are missing.

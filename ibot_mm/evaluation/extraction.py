@@ -98,7 +98,7 @@ def extract_features(
 def batches(
     dataset: BaseDataset, rows: Sequence[int], loading: Loading
 ) -> Iterator[tuple[Sequence[int], dict[str, Any]]]:
-    """Rows of a data set and their samples, batch by batch."""
+    """Yield rows of a data set and their samples, batch by batch."""
     loader = DataLoader(
         Subset(dataset, list(map(int, rows))),
         batch_size=loading.batch_size,

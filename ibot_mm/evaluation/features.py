@@ -35,7 +35,7 @@ class FeatureSettings:
             raise ValueError(f'num_blocks must be at least 1, got {self.num_blocks}')
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings, as they stand in keys and results."""
+        """Return the settings, as they stand in keys and results."""
         return asdict(self)
 
 
@@ -43,7 +43,7 @@ NEIGHBORS = FeatureSettings()  # k-NN, logistic regression, retrieval
 
 
 def linear_settings(backbone: nn.Module) -> FeatureSettings:
-    """The paper's choice for linear probing, by architecture.
+    """Return the paper's choice for linear probing, by architecture.
 
     Four [CLS] for ViT-T, ViT-S and Swin; [CLS] and the mean of the patches for ViT-B and larger.
 
@@ -57,7 +57,7 @@ def linear_settings(backbone: nn.Module) -> FeatureSettings:
 
 
 def num_blocks(backbone: Any) -> int:
-    """Number of blocks of a ViT or, over its stages, of a Swin."""
+    """Return the number of blocks of a ViT or, over its stages, of a Swin."""
     return sum(backbone.depths) if hasattr(backbone, 'stages') else backbone.num_layers
 
 
@@ -79,7 +79,7 @@ class FeatureLayout:
         return sum(self.widths) + self.patch_width
 
     def columns(self, settings: FeatureSettings) -> slice:
-        """The columns of a feature.
+        """Return the columns of a feature.
 
         Raises:
             ValueError: If it was not stored.
@@ -100,7 +100,7 @@ class FeatureLayout:
 
 
 def cover(*wanted: FeatureSettings) -> FeatureSettings:
-    """The smallest feature that holds all of some, so that one pass over the images serves all.
+    """Return the smallest feature that holds all of some, so that one pass serves all.
 
     Raises:
         ValueError: If they differ in the final norm.
@@ -138,16 +138,16 @@ class FeatureExtractor(nn.Module):
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> list[Tensor]:
-        """Tokens (B, 1 + N, D) of the last blocks of images (B, 3, H, W), in network order."""
+        """Return the last blocks' tokens (B, 1 + N, D) of images (B, 3, H, W), in network order."""
         return self.backbone.last_blocks(images, self.settings.num_blocks, self.settings.final_norm)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, C) of images (B, 3, H, W)."""
+        """Compute the features (B, C) of images (B, 3, H, W)."""
         return pool_tokens(self.tokens(images), self.settings.pooling)
 
     def layout(self, images: Tensor) -> FeatureLayout:
-        """Columns of the features, seen from some images (B, 3, H, W)."""
+        """Return the columns of the features, seen from some images (B, 3, H, W)."""
         widths = tuple(tokens.shape[-1] for tokens in self.tokens(images))
         if self.settings.pooling == 'patch_mean':
             return FeatureLayout((), widths[-1])

@@ -36,12 +36,12 @@ class FrozenSplits:
     project: Callable[[Tensor], Tensor] | None = None
 
     def features(self, settings: FeatureSettings = NEIGHBORS) -> tuple[Tensor, Tensor]:
-        """Features of both splits under the given settings; [CLS] of the last block by default."""
+        """Return the features of both splits; [CLS] of the last block by default."""
         columns = self.layout.columns(settings)
         return self.train[:, columns], self.held_out[:, columns]
 
     def take(self, rows: Tensor) -> 'FrozenSplits':
-        """The same with some of the training images, which are read into memory.
+        """Return the same with some of the training images, which are read into memory.
 
         Args:
             rows: Their numbers.

@@ -19,11 +19,11 @@ class PixelExtractor(nn.Module):
     settings: FeatureSettings = NEIGHBORS
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, 3 * h * w) of images (B, 3, H, W)."""
+        """Compute the features (B, 3 * h * w) of images (B, 3, H, W)."""
         height, width = images.shape[-2:]
         size = min(SIDE, height), min(SIDE, width)
         return F.adaptive_avg_pool2d(images, size).flatten(1)
 
     def layout(self, images: Tensor) -> FeatureLayout:
-        """Columns of the features, seen from some images (B, 3, H, W)."""
+        """Return the columns of the features, seen from some images (B, 3, H, W)."""
         return FeatureLayout((self(images).shape[1],))

@@ -28,7 +28,7 @@ NUM_CLASSES = 1000  # of the data that they are for
 def published_number(
     architecture: str, protocol: str, detail: str = '', num_classes: int = NUM_CLASSES
 ) -> float | None:
-    """A published number to stand beside a measured one.
+    """Find a published number to stand beside a measured one.
 
     Args:
         architecture: Such as 'vit_small_patch16'.

@@ -24,7 +24,7 @@ FAMILIES = (
 def summary_rows(
     protocol: str, measurements: Sequence[Measurement], architecture: str, num_classes: int
 ) -> list[dict[str, Any]]:
-    """The numbers of a protocol that are quoted, and the published ones.
+    """Return the numbers of a protocol that are quoted, and the published ones.
 
     Args:
         protocol: Its name.
@@ -102,7 +102,7 @@ def _setting(setting: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, this project and what numbers could depend on."""
+    """List the versions of Python, this project and what numbers could depend on."""
     from ibot_mm.version import __version__
 
     found = {'python': platform.python_version(), 'ibot_mm': __version__}

@@ -108,7 +108,7 @@ def extract_splits(
 
 
 def cache_key(extractor: Any, dataset: BaseDataset, loading: Loading) -> dict[str, Any]:
-    """What the features of a data set depend on: weights, images, view, settings."""
+    """List what the features of a data set depend on: weights, images, view, settings."""
     hashes: list[Any] = [None]
     if is_main_process():
         hashes = [fingerprint_images(paths_of(dataset))]

@@ -24,7 +24,7 @@ class DataError(ValueError):
 def folder_splits(
     root: str | Path, pipeline: Sequence[Mapping[str, Any]], names: Sequence[str] = ('train', 'val')
 ) -> tuple[BaseDataset, BaseDataset]:
-    """Training and held-out split of a folder of class folders.
+    """Return the training and held-out split of a folder of class folders.
 
     Args:
         root: Folder of both splits.
@@ -90,12 +90,12 @@ def check_splits(
 
 
 def labels_of(dataset: BaseDataset) -> Tensor:
-    """Labels (N,) of a data set, in its order."""
+    """Return the labels (N,) of a data set, in its order."""
     return torch.as_tensor(np.array(dataset.get_gt_labels(), dtype=np.int64))
 
 
 def paths_of(dataset: BaseDataset) -> list[str]:
-    """Paths of all images of a data set, in its order."""
+    """Return the paths of all images of a data set, in its order."""
     return [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
 
 

@@ -12,7 +12,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, of ImageN
 
 
 def evaluation_view(crop_size: int = 224, resize: int | None = None) -> list[dict[str, Any]]:
-    """The published test view as a pipeline of mm.
+    """Return the published test view as a pipeline of mm.
 
     Args:
         crop_size: Side of the center crop in pixels. Defaults to 224.

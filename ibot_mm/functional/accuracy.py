@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def top_k_accuracy(ranked: Tensor, labels: Tensor, k: int = 1) -> float:
-    """Share of samples whose class is among the first ``k`` ranked ones, in percent.
+    """Compute the share of samples whose class is among the first ``k`` ranked ones, in percent.
 
     Args:
         ranked: Class ids (N, C), best first; fewer than ``k`` columns are taken as they are.

@@ -95,7 +95,7 @@ class AugmentationPolicy:
             raise ValueError(f'{name} must be between 0 and {largest}, got {value}')
 
     def as_row(self) -> np.ndarray:
-        """All numbers in the order of the fields, (10,), for :func:`sample_parameters`."""
+        """Return all numbers in the order of the fields, (10,), for :func:`sample_parameters`."""
         jitter = [self.brightness, self.contrast, self.saturation, self.hue]
         probabilities = [self.jitter_prob, self.gray_prob, self.blur_prob]
         return np.array([*jitter, *probabilities, *self.blur_radius, self.solarize_prob])
@@ -134,7 +134,7 @@ def sample_parameters(policies: np.ndarray, rng: Any = np.random) -> np.ndarray:
 
 
 def apply_augmentation(images: Tensor, parameters: Tensor) -> None:
-    """Color jitter, gray, blur and solarization in place, each image by its own row.
+    """Apply color jitter, gray, blur and solarization in place, each image by its own row.
 
     Equal to torchvision's ``ColorJitter`` and ``RandomGrayscale`` and Pillow's ``GaussianBlur`` and
     ``solarize`` on 8-bit images, given the same parameters. Every operation touches only the

@@ -83,12 +83,12 @@ def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def gray_level(images: Tensor) -> Tensor:
-    """ITU-R 601 luma in Pillow's 16-bit fixed point, (N, 3, H, W) to (N, 1, H, W)."""
+    """Compute ITU-R 601 luma in Pillow's 16-bit fixed point, (N, 3, H, W) to (N, 1, H, W)."""
     return _luma(images).add_(32768).div_(65536).floor_()
 
 
 def to_gray(images: Tensor) -> Tensor:
-    """The gray level in all three channels, (N, 3, H, W) to (N, 3, H, W)."""
+    """Return the gray level in all three channels, (N, 3, H, W) to (N, 3, H, W)."""
     return gray_level(images).expand_as(images)
 
 

@@ -77,7 +77,7 @@ def adjust_hue(image: np.ndarray, factor: float) -> None:
 
 
 def gray_level(image: np.ndarray) -> np.ndarray:
-    """ITU-R 601 luma in Pillow's 16-bit fixed point, (3, H, W) to (H, W), uint8."""
+    """Compute ITU-R 601 luma in Pillow's 16-bit fixed point, (3, H, W) to (H, W), uint8."""
     red, green, blue = image
     weights = [weight / 65536 for weight in LUMA]
     level = cv2.addWeighted(red, weights[0], green, weights[1], 0.5, dtype=cv2.CV_32F)

@@ -16,7 +16,7 @@ def nearest_neighbors(
     """Find the ``k`` most similar bank rows of each query by cosine similarity.
 
     Both sides are walked in chunks, so that no more than ``chunk`` x 65,536 similarities exist at
-    a time: about 0.5 GiB for 768 channels, whatever the number of features.
+    a time: about 0.5 GiB for 768 channels and any number of features.
     Half precision features are compared in float32. Which of two equally similar rows takes the
     last place is left to :func:`torch.topk`.
 

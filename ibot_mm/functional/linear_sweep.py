@@ -14,7 +14,7 @@ LEARNING_RATES = tuple(
 
 
 def sweep_scores(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Scores of all layers by one product.
+    """Compute the scores of all layers by one product.
 
     Args:
         features: Shape (B, D).
@@ -28,7 +28,7 @@ def sweep_scores(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def sweep_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each image and layer, shape (B, H).
+    """Compute the cross-entropy of each image and layer, shape (B, H).
 
     Args:
         scores: Shape (B, H, C).
@@ -65,7 +65,7 @@ class LinearSweep:
         self._buffers = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
 
     def scores(self, features: Tensor) -> Tensor:
-        """Scores (B, H, C) of features (B, D)."""
+        """Compute the scores (B, H, C) of features (B, D)."""
         shape = -1, self.num_classes
         return sweep_scores(
             features, self.weight.unflatten(0, shape), self.bias.unflatten(0, shape)
@@ -107,7 +107,7 @@ class LinearSweep:
         return loss.detach()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights and momentum, the tensors themselves."""
+        """Return weights and momentum, the tensors themselves."""
         names = 'weight', 'bias', 'weight_buffer', 'bias_buffer'
         return dict(zip(names, (self.weight, self.bias, *self._buffers)))
 

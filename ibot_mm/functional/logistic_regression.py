@@ -66,12 +66,12 @@ class Objective:
         self.num_passes = 0
 
     def zeros(self) -> Tensor:
-        """Weights of zero, (D, C)."""
+        """Return weights of zero, (D, C)."""
         shape = self.features.shape[1], self.num_classes
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and labels of the samples, part by part."""
+        """Yield features and labels of the samples, part by part."""
         self.num_passes += 1
         for start in range(0, len(self.features), CHUNK):
             features = self.features[start : start + CHUNK].to(self.device, self.dtype)
@@ -79,7 +79,7 @@ class Objective:
             yield features, self.labels[start : start + CHUNK].to(self.device, torch.long)
 
     def value_and_gradient(self, weight: Tensor) -> tuple[float, Tensor]:
-        """The objective and its gradient (D, C)."""
+        """Compute the objective and its gradient (D, C)."""
         total = torch.zeros((), dtype=torch.float64)
         gradient = torch.zeros_like(weight)
         for features, labels in self.chunks():
@@ -95,7 +95,7 @@ class Objective:
         return value, gradient / number + self.weight_decay * weight
 
     def curvature(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
-        """The Hessian at ``weight`` as a function of a direction (D, C)."""
+        """Return the Hessian at ``weight`` as a function of a direction (D, C)."""
 
         def product(direction: Tensor) -> Tensor:
             result = torch.zeros_like(direction)

@@ -12,7 +12,7 @@ CHUNK_GPU = 2**24  # the same on a GPU, where every chunk costs a dozen kernel l
 
 
 def teacher_targets(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
-    """Centered and sharpened distribution of the teacher.
+    """Compute the centered and sharpened distribution of the teacher.
 
     Args:
         logits: Teacher logits, shape (..., K).
@@ -32,7 +32,7 @@ def cls_loss(
     student_temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    """[CLS] loss: every teacher view teaches every *other* view (equation 1, multi-crop).
+    """Compute the [CLS] loss: each teacher view teaches each *other* view (equation 1, multi-crop).
 
     The mean over teacher views q, student views v != q and images of the cross-entropy
     H(P_q, S_v) of the teacher's targets and the student's softmax.
@@ -67,7 +67,7 @@ def patch_loss(
     student_temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    """Masked patch loss: the teacher's patch token teaches the student's of the same view.
+    """Compute the patch loss: the teacher's patch token teaches the student's of the same view.
 
     Args:
         student_logits: Logits of the masked patches of all views and images, shape (M, K).
@@ -87,7 +87,7 @@ def patch_loss(
 
 
 def patch_weights(masks: Tensor, patches: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Weights that average over an image's masked patches, then over *all* images and views.
+    """Compute weights to average over an image's masked patches, then *all* images and views.
 
     Args:
         masks: True at masked patches, shape (G * B, N).
@@ -111,7 +111,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     Walks over chunks of the batch and computes them again in the backward pass: of the size of
     all logits it holds nothing but the student's and teacher's logits and, in the end, the
-    student's gradient, whatever the number of prototypes.
+    student's gradient, for any number of prototypes.
     """
 
     @staticmethod

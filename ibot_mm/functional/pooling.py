@@ -45,7 +45,7 @@ def check_pooling(pooling: str) -> None:
 
 
 def generalized_mean(patches: Tensor, power: float = 4.0, smallest: float = 1e-6) -> Tensor:
-    """Generalized mean (GeM, arXiv 1711.02512) over patches.
+    """Pool patches by the generalized mean (GeM, arXiv 1711.02512).
 
     Args:
         patches: Shape (B, N, D).
@@ -61,7 +61,7 @@ def generalized_mean(patches: Tensor, power: float = 4.0, smallest: float = 1e-6
 def multi_scale_features(
     extract: Callable[[Tensor], Tensor], images: Tensor, scales: Sequence[float] = SCALES
 ) -> Tensor:
-    """Mean of the features of an image at several scales, of length 1.
+    """Compute the mean of the features of an image at several scales, of length 1.
 
     As published for retrieval: images are resized bilinearly without antialiasing, to sizes
     rounded down, and features are added as they are.

@@ -14,7 +14,7 @@ def resize_position_embedding(
     target_grid: tuple[int, int],
     num_extra_tokens: int = 1,
 ) -> Tensor:
-    """Bicubic resize of a position embedding, as the published iBOT and DINO do it.
+    """Resize a position embedding bicubically, as the published iBOT and DINO do it.
 
     The scale handed to ``interpolate`` is ``(target + 0.1) / source``: the 0.1 was meant against
     rounding, but it shifts the sampling points and is therefore part of the function that
@@ -48,7 +48,7 @@ def resize_position_embedding(
 
 
 def resize_by_matrices(maps: Tensor, target_grid: tuple[int, int]) -> Tensor:
-    """Bicubic resize with the published scale, in operations that know no number of the target.
+    """Resize bicubically with the published scale, in operations that know no target size.
 
     A graph for images of any size can neither branch on their grid nor hand it to ``interpolate``
     as a scale. So the four taps of each axis become a matrix with a row for every target position;

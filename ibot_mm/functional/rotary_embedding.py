@@ -13,10 +13,10 @@ def rotary_angles(
     base: float = 100.0,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Angles by which the channels of each patch are turned.
+    """Compute angles by which the channels of each patch are turned.
 
-    A patch has the coordinates of its center, each axis running from -1 to 1 whatever the size
-    and aspect of the image. A quarter of the channels belongs to each axis; its k-th frequency is
+    A patch has the coordinates of its center, each axis running from -1 to 1 for images of
+    any size and aspect. A quarter of the channels belongs to each axis; its k-th frequency is
     ``2 pi / base ** (4 k / channels)``.
 
     Args:

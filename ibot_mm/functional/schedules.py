@@ -5,12 +5,12 @@ import math
 
 
 def cosine(start: float, end: float, step: int, num_steps: int) -> float:
-    """Half a cosine from ``start`` at step 0 towards ``end``, reached at ``num_steps``."""
+    """Follow half a cosine from ``start`` at step 0 to ``end`` at ``num_steps``."""
     return end + 0.5 * (start - end) * (1 + math.cos(math.pi * step / num_steps))
 
 
 def linear(start: float, end: float, step: int, num_steps: int) -> float:
-    """Point ``step`` of ``num_steps`` equally spaced ones, both ends included, then ``end``.
+    """Return point ``step`` of ``num_steps`` equally spaced ones, both ends included, then ``end``.
 
     The published code writes it ``numpy.linspace(start, end, num_steps)``; as there, a single
     point is ``start``.
@@ -23,7 +23,7 @@ def linear(start: float, end: float, step: int, num_steps: int) -> float:
 def warmup_cosine(
     peak: float, end: float, step: int, num_steps: int, num_warmup_steps: int = 0
 ) -> float:
-    """Linear from 0 to ``peak`` over ``num_warmup_steps``, then a cosine to ``end``.
+    """Rise from 0 to ``peak`` over ``num_warmup_steps``, then follow a cosine to ``end``.
 
     The step after the warm-up is ``peak`` a second time, as published.
     """

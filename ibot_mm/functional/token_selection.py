@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def masked_patches(masks: Tensor) -> Tensor:
-    """Places of the masked patches among all patches, view by view.
+    """Return the places of the masked patches among all patches, view by view.
 
     On a GPU this waits for the masks; where they are still on the CPU it costs nothing.
 
@@ -20,7 +20,7 @@ def masked_patches(masks: Tensor) -> Tensor:
 
 
 def token_rows(patches: Tensor, num_images: int, num_patches: int, num_extra: int = 1) -> Tensor:
-    """Places, among all tokens of a batch, of each image's [CLS] and of some patches.
+    """Return the places, among all tokens of a batch, of each image's [CLS] and of some patches.
 
     Args:
         patches: Places of the patches among the B * N of the batch, shape (M,).
@@ -38,7 +38,7 @@ def token_rows(patches: Tensor, num_images: int, num_patches: int, num_extra: in
 
 
 def select_tokens(tokens: Tensor, patches: Tensor) -> Tensor:
-    """[CLS] of each image, then some patches: (B, 1 + N, D) -> (B + M, D).
+    """Select [CLS] of each image, then some patches: (B, 1 + N, D) -> (B + M, D).
 
     Args:
         tokens: [CLS] first, shape (B, 1 + N, D).

@@ -62,6 +62,6 @@ class FrozenFeatures(BaseModule):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Features (B, C) of images (B, 3, H, W), alone in a tuple."""
+        """Compute the features (B, C) of images (B, 3, H, W), alone in a tuple."""
         tokens = self.backbone.last_blocks(images, self.num_blocks, self.final_norm)
         return (pool_tokens(tokens, self.pooling),)

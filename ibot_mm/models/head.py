@@ -90,9 +90,9 @@ class IBOTHead(BaseModule):
         teacher_patch_mean: Tensor,
         patch_weights: Tensor,
     ) -> dict[str, Tensor]:
-        """Both losses of a batch, float32 at least; afterwards moves the centers.
+        """Compute both losses of a batch, float32 at least, then move the centers.
 
-        Where the teacher's logits are not finite, on any process and be it at a patch that no
+        Where the teacher's logits are not finite, on any process, even at a patch that no
         loss reads, the centers stay where they are, and both losses and all gradients are NaN:
         what watches for bad steps cannot miss it.
 

@@ -78,7 +78,7 @@ class IBOT(BaseSelfSupervisor):
         self._watcher: Callable[[Tensor], None] | None = None
         self._check_prototypes()
         teacher_backbone = copy.deepcopy(backbone) | teacher.get('backbone', {})
-        teacher_backbone.pop('init_cfg', None)  # it starts from the student, whatever that loads
+        teacher_backbone.pop('init_cfg', None)  # it starts from the student, after that has loaded
         self.teacher = EMATeacher(
             MODELS.build(teacher_backbone),
             MODELS.build(copy.deepcopy(neck) | teacher.get('neck', {})),
@@ -107,7 +107,7 @@ class IBOT(BaseSelfSupervisor):
         data_samples: list[DataSample] | None = None,
         mode: str = 'tensor',
     ) -> Any:
-        """Entry for training ('loss'), evaluation ('predict') and features ('tensor')."""
+        """Run for training ('loss'), evaluation ('predict') or features ('tensor')."""
         if mode == 'predict':
             return self.predict(inputs, data_samples or [])
         return super().forward(inputs, data_samples, mode)
@@ -115,7 +115,7 @@ class IBOT(BaseSelfSupervisor):
     def loss(
         self, inputs: dict[str, Tensor], data_samples: list[DataSample] | None = None
     ) -> dict[str, Tensor]:
-        """Both losses of one batch.
+        """Compute both losses of one batch.
 
         Args:
             inputs: ``global_crops`` (B, G, 3, H, W), ``masks`` (B, G, H/p, W/p), True where
@@ -187,7 +187,7 @@ class IBOT(BaseSelfSupervisor):
         return self.teacher.neck.logits(cls, masked, mean)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Backbone features of the network named by ``evaluate``."""
+        """Return backbone features of the network named by ``evaluate``."""
         network = self.teacher.backbone if self.evaluate == 'teacher' else self.backbone
         return network(inputs)
 

@@ -30,13 +30,13 @@ class SmoothedCrossEntropy(nn.Module):
         self.smoothing = smoothing
 
     def targets(self, scores: Tensor) -> Tensor:
-        """Smoothed targets of scores (B, C)."""
+        """Compute smoothed targets of scores (B, C)."""
         return (1 - self.smoothing) * scores + self.smoothing / scores.shape[1]
 
     def forward(
         self, cls_score: Tensor, label: Tensor, avg_factor: float | None = None, **kwargs: Any
     ) -> Tensor:
-        """Mean over the images.
+        """Compute the mean over the images.
 
         Args:
             cls_score: Logits (B, C).

@@ -81,11 +81,11 @@ class LinearSweepHead(BaseModule):
         nn.init.normal_(self.weight, std=0.01)
 
     def scores(self, features: Tensor) -> Tensor:
-        """Scores of all classifiers for features (B, D), shape (B, H, C)."""
+        """Compute the scores of all classifiers for features (B, D), shape (B, H, C)."""
         return sweep_scores(features, self.weight, self.bias)
 
     def forward(self, feats: Any) -> Tensor:
-        """Scores (B, C) of the best classifier, or of all (B, H, C) while none is known.
+        """Compute the scores (B, C) of the best classifier, (B, H, C) of all while none is known.
 
         Args:
             feats: Features (B, D), or a tuple whose last they are.
@@ -104,7 +104,7 @@ class LinearSweepHead(BaseModule):
         return dict(loss=losses.sum(), lowest_cross_entropy=losses.detach().min())
 
     def losses(self, feats: Any, data_samples: Sequence[DataSample]) -> Tensor:
-        """Cross-entropy of each classifier, a mean over the images, shape (H,)."""
+        """Compute the cross-entropy of each classifier, a mean over the images, shape (H,)."""
         labels = torch.cat([sample.gt_label for sample in data_samples])
         return sweep_cross_entropy(self.scores(_features(feats)), labels).mean(0)
 

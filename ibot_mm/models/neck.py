@@ -125,7 +125,7 @@ class IBOTNeck(BaseModule):
         return isinstance(self.norm, _BatchNorm)
 
     def project(self, tokens: Tensor) -> Tensor:
-        """The MLP up to the (normalized) bottleneck: (..., D) -> (..., C).
+        """Apply the MLP up to the (normalized) bottleneck: (..., D) -> (..., C).
 
         With a batch norm, statistics are over all leading dimensions. The normalization and the
         result are in float32 at least.
@@ -143,7 +143,7 @@ class IBOTNeck(BaseModule):
         return (F.normalize(x, dim=-1) if self.normalize else x).unflatten(0, shape)
 
     def logits(self, cls: Tensor, *patches: Tensor) -> tuple[Tensor, ...]:
-        """Logits of projected tokens; shared prototypes are normalized once for all of them.
+        """Compute the logits of projected tokens; shared prototypes are normalized once for all.
 
         Under bf16 autocast these products stay in float32: a target, at temperature 0.04, would
         be off by up to 5 % by the 8 bits of a bf16 logit.
@@ -163,7 +163,7 @@ class IBOTNeck(BaseModule):
             return self.cls_prototypes(cls), *(prototypes(patch) for patch in patches)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of all tokens.
+        """Compute the logits of all tokens.
 
         Args:
             tokens: [CLS] first, shape (B, 1 + N, D); a backbone's tuple is taken by its last.
@@ -178,7 +178,7 @@ class IBOTNeck(BaseModule):
         return cls, patches
 
     def prototype_parameters(self) -> list[nn.Parameter]:
-        """Parameters that "freezing the last layer" means: the weight-normalized prototypes.
+        """Return what "freezing the last layer" means: the weight-normalized prototypes.
 
         Without a bottleneck there is no such layer, as in the published code.
         """

@@ -51,7 +51,7 @@ class ProjectionLayers(BaseModule):
         self.neck = built
 
     def forward(self, feats: Any) -> tuple[Tensor]:
-        """Features (B, C) of [CLS] tokens (B, D), alone in a tuple.
+        """Compute the features (B, C) of [CLS] tokens (B, D), alone in a tuple.
 
         Args:
             feats: [CLS] tokens, or a tuple whose last they are.

@@ -26,7 +26,7 @@ class EMATeacher(BaseModule):
         self.requires_grad_(False)
 
     def init_weights(self) -> None:
-        """Nothing of its own: weights come from :meth:`copy_from`."""
+        """Do nothing: weights come from :meth:`copy_from`."""
 
     @torch.no_grad()
     def copy_from(self, backbone: nn.Module, neck: nn.Module) -> None:
@@ -63,7 +63,7 @@ class EMATeacher(BaseModule):
     def update(
         self, backbone: nn.Module, neck: nn.Module, momentum: float, skip: Tensor | None = None
     ) -> None:
-        """``teacher = momentum * teacher + (1 - momentum) * student``, for common parameters.
+        """Set ``teacher = momentum * teacher + (1 - momentum) * student`` for common parameters.
 
         Buffers (running statistics of a batch norm) are the teacher's own.
 

@@ -14,7 +14,7 @@ from ibot_mm.datasets.transforms import LoadImage
 
 @pytest.fixture
 def folder(tmp_path):
-    """train/ with two class folders, one of them nested, and a file that is no image."""
+    """train/ with two class folders, one of them nested, and a file that is not an image."""
     for i, name in enumerate(['n01/a.JPEG', 'n01/b.JPEG', 'n02/deep/c.png', 'n02/notes.txt']):
         path = tmp_path / 'train' / name
         path.parent.mkdir(parents=True, exist_ok=True)

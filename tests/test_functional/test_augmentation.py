@@ -235,7 +235,7 @@ def test_in_place_on_the_cpu(photographs):
 
 
 def test_host_never_waits_for_the_device():
-    """Meta tensors have no values: whatever reads one, and so would wait for it, is an error."""
+    """Meta tensors have no values: reading one, which would wait for it, is an error."""
     images = torch.empty(30, 3, 16, 16, dtype=torch.uint8, device='meta')
     parameters = draw(30, seed=1)
     active = parameters[:, [A.ORDER.start, A.GRAY, A.BLUR_RADIUS, A.SOLARIZE]] > 0

@@ -1,5 +1,5 @@
 # The demo data's scenes in ADE20K's format: notes full of digits in images of 128 x 160, each digit
-# a class, and one class for what is no note.
+# a class, and one class for what is not a note.
 _base_ = ['mmseg::_base_/datasets/ade20k.py']
 
 data_root = 'data/demo/ade/'

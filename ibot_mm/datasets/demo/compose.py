@@ -57,7 +57,7 @@ class Scene:
     opacity: np.ndarray
 
     def semantic_map(self, background: int, ignored: int) -> np.ndarray:
-        """Class of each pixel.
+        """Return the class of each pixel.
 
         Args:
             background: Value of pixels of no instance.

@@ -13,7 +13,7 @@ from skimage.measure import approximate_polygon, find_contours
 from .compose import Instance, Scene
 
 # ADE20K reserves 0 for unlabeled pixels, which `reduce_zero_label` turns into 255; digit d has
-# the value d + 1, and what is no digit is a class of its own.
+# the value d + 1, and what is not a digit is a class of its own.
 ADE_UNLABELED = 0
 ADE_BACKGROUND = 11
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def gather_gradients(runner: Runner) -> list[dict[str, Tensor]]:
-    """Gradients of each process in mid-step; nothing at a step's end. All processes must call it.
+    """Collect the gradients of each process in mid-step, nothing at its end. All must call it.
 
     Args:
         runner: A runner in training.
@@ -38,7 +38,7 @@ def gather_gradients(runner: Runner) -> list[dict[str, Tensor]]:
 
 
 def goes_on_in_step(runner: Runner, meta: dict[str, Any]) -> bool:
-    """Whether a run goes on within the very step that a checkpoint was saved in.
+    """Tell whether a run goes on within the very step that a checkpoint was saved in.
 
     Args:
         runner: The runner, its progress restored.

@@ -12,7 +12,7 @@ _OWN = {'cfg', 'seed', 'experiment_name', 'epoch', 'iter', 'max_epochs', 'max_it
 
 
 def collect_history(hub: MessageHub) -> dict[str, Any]:
-    """State of a message hub.
+    """Return the state of a message hub.
 
     Args:
         hub: The hub.

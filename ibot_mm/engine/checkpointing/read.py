@@ -68,7 +68,7 @@ _ALLOWED: list[Any] = [*_ARRAYS, *_ARRAY_FUNCTIONS, *_REPLACED]
 
 
 def force_safe_loading() -> None:
-    """From here on no ``torch.load`` of this process and its children runs code from a file.
+    """Keep ``torch.load`` of this process and its children from running code of a file, for good.
 
     Tools call it first. It also binds the loaders of mmengine and torch.hub, by which for example
     ``init_cfg=dict(type='Pretrained')`` reads, and which on their own fall back to unpickling.

@@ -111,7 +111,7 @@ def _collect(
 
 
 def images_seen(runner: Runner, iteration: int) -> int:
-    """Images of all processes since the start, also where the batch size changed at a resume.
+    """Count the images of all processes since the start, also if a resume changed the batch size.
 
     Args:
         runner: A runner in training.
@@ -122,7 +122,7 @@ def images_seen(runner: Runner, iteration: int) -> int:
 
 
 def images_per_iteration(runner: Runner) -> int:
-    """Images of all processes in one iteration.
+    """Count the images of all processes in one iteration.
 
     Args:
         runner: A runner in training.

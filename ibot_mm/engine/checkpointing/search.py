@@ -18,7 +18,7 @@ _NAME = re.compile(r'(epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth')
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
-    """All checkpoints of a folder from which a training could go on, newest first.
+    """Return all checkpoints of a folder from which a training could go on, newest first.
 
     Their names tell which is newer, so that copies may have any date; only between those that
     count epochs and those that count iterations dates decide.
@@ -39,7 +39,7 @@ def list_checkpoints(folder: str | Path) -> list[Path]:
 
 
 def find_newest(folder: str | Path) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """The newest checkpoint that is whole, and those that were passed over, with the reason.
+    """Return the newest checkpoint that is whole, and those that were passed over, with the reason.
 
     Args:
         folder: May be missing.

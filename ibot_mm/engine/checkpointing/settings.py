@@ -40,7 +40,7 @@ _EFFECTS = (
 
 
 def collect_settings(runner: Runner) -> dict[str, Any]:
-    """All settings of a run by their keys, such as ``'optim_wrapper.optimizer.lr'``.
+    """Return all settings of a run by their keys, such as ``'optim_wrapper.optimizer.lr'``.
 
     Args:
         runner: Its runner.
@@ -59,7 +59,7 @@ def collect_settings(runner: Runner) -> dict[str, Any]:
 
 
 def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One line for each setting that differs: key, both values, and what it does.
+    """Return one line for each setting that differs: key, both values, and what it does.
 
     Args:
         old: Of the checkpoint, see :func:`collect_settings`.

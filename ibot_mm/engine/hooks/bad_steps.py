@@ -158,7 +158,7 @@ class SkipBadStepsHook(FiniteLossHook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """After a step restore the buffers where it is bad, and read verdicts if it is time."""
+        """Restore the buffers after a bad step, and read verdicts if it is time."""
         losses = {name: loss.detach() for name, loss in (outputs or {}).items()}
         place = f'iteration {runner.iter} (epoch {runner.epoch}, batch {batch_idx})'
         self._iterations.append((place, losses))

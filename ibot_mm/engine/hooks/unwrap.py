@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 
 def unwrap_model(runner: Runner, method: str, hook: str) -> Any:
-    """The runner's model without its distributed wrapper.
+    """Return the runner's model without its distributed wrapper.
 
     Args:
         runner: The runner.
@@ -29,7 +29,7 @@ def unwrap_model(runner: Runner, method: str, hook: str) -> Any:
 
 
 def training_transforms(runner: Runner) -> Iterator[Any]:
-    """Transforms of the training data, through wrappers such as RepeatDataset, ConcatDataset."""
+    """Find the transforms of the training data, also inside RepeatDataset or ConcatDataset."""
     datasets = [runner.train_dataloader.dataset]
     while datasets:
         dataset = datasets.pop()

@@ -60,7 +60,7 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast, except where float32 stands in for it."""
+        """Cast automatically, except where float32 stands in for it."""
         if not self._has_scaler and self._in_float32:
             with OptimWrapper.optim_context(self, model):
                 yield

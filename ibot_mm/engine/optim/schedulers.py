@@ -105,7 +105,7 @@ class WarmupCosine(_ParamScheduler):
         ]
 
     def state_dict(self) -> dict[str, int]:
-        """Progress alone."""
+        """Return the progress alone."""
         return dict(_global_step=self._global_step)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -54,5 +54,5 @@ class Measurement:
 
 
 def best_of(measurements: Sequence[Measurement]) -> Measurement:
-    """The setting that did best, chosen on the very images it is measured on, as published."""
+    """Return the best setting, chosen on the very images it is measured on, as published."""
     return max(measurements, key=lambda measurement: measurement.main)

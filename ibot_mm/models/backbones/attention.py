@@ -89,7 +89,7 @@ def attend(
     angles: Tensor | None = None,
     rows: Tensor | None = None,
 ) -> Tensor:
-    """Multi-head attention with rotated queries and keys.
+    """Compute multi-head attention with rotated queries and keys.
 
     Args:
         attention: Attention module of an encoder layer.
@@ -113,7 +113,7 @@ def attend(
 
 
 def attend_first(attention: MultiheadAttention, tokens: Tensor) -> Tensor:
-    """:func:`attend` for the first token of each image, without keys and values of all tokens.
+    """Attend from the first token of each image alone, see :func:`attend`.
 
     The product of a query with a key is that of the query, taken back through the key's
     projection, with the token; the mean of values is the value of the mean token. The bias of the
@@ -156,7 +156,7 @@ def attend_in_windows(
     grid: tuple[int, int],
     window: int,
 ) -> Tensor:
-    """Multi-head attention of each patch to those of its window.
+    """Compute multi-head attention of each patch to those of its window.
 
     As in ViTDet, zeros after the norm fill incomplete windows and take part in the attention. A
     map that is smaller than the window is one window.

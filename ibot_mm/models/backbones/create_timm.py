@@ -55,7 +55,7 @@ def create_timm_vit(model_name: str, **kwargs: Any) -> Any:
 
 @cache
 def size_options(model_name: str) -> dict[str, bool]:
-    """Options by which a model of timm takes images of any size; none, if it cannot.
+    """Find the options by which a model of timm takes images of any size; none, if it cannot.
 
     Args:
         model_name: As ``timm.create_model`` takes it.

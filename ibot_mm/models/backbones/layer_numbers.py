@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def resolve_indices(key: str, indices: Sequence[int] | int, num_layers: int) -> list[int]:
-    """Indices of layers as a list of our own, counted from the first layer.
+    """Return the indices of layers as a list of our own, counted from the first layer.
 
     Args:
         key: Name of the option, for the message.
@@ -27,7 +27,7 @@ def resolve_indices(key: str, indices: Sequence[int] | int, num_layers: int) -> 
 
 
 def check_frozen_stages(frozen_stages: int, num_layers: int) -> int:
-    """The option itself.
+    """Return the option itself.
 
     Raises:
         ValueError: If it is not between -1, nothing, and the number of layers.
@@ -41,7 +41,7 @@ def check_frozen_stages(frozen_stages: int, num_layers: int) -> int:
 
 
 def check_num_blocks(num_blocks: int, num_layers: int) -> int:
-    """The number itself.
+    """Return the number itself.
 
     Raises:
         ValueError: If it is not between 1 and the number of layers.

@@ -9,7 +9,7 @@ from ibot_mm.functional.position_embedding import is_exporting
 
 
 def embed_patches(embedding: PatchEmbed, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Tokens of patches that do not overlap, by a product instead of a convolution.
+    """Embed patches that do not overlap by a product instead of a convolution.
 
     Such a convolution is a linear layer on the pixels of each patch. As a product its output is
     channels last, which is what tokens are, where the convolution's must be transposed.

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 
 def add_branch(tokens: Tensor, branch: Callable[[Tensor], Tensor], drop_path: nn.Module) -> Tensor:
-    """``tokens + branch(tokens)``, computing the branch only for the samples that keep it.
+    """Add a branch to tokens, computing it only for the samples that keep it.
 
     The same function of the same random numbers as mmcv's ``DropPath`` after the branch, which
     computes all samples and multiplies some by 0.
 
     Args:
         tokens: Shape (B, ...).
-        branch: Treats each sample on its own, whatever their number; keeps the shape.
+        branch: Treats each sample on its own, for any number of samples; keeps the shape.
         drop_path: The ``DropPath`` whose probability and mode hold; any other module is none.
     """
     rate = _rate(drop_path)
@@ -35,7 +35,7 @@ def add_branch(tokens: Tensor, branch: Callable[[Tensor], Tensor], drop_path: nn
 
 
 def sample_scale(tokens: Tensor, drop_path: nn.Module) -> Tensor:
-    """Factor of each sample's branch, 0 where it is dropped, shape (B,)."""
+    """Compute the factor of each sample's branch, 0 where it is dropped, shape (B,)."""
     rate = _rate(drop_path)
     if rate == 0:
         return tokens.new_ones(len(tokens))

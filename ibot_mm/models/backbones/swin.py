@@ -148,7 +148,7 @@ class MaskedSwinTransformer(SwinTransformer):
         super().compile(*args, **(dict(dynamic=False) | kwargs))
 
     def forward(self, images: Tensor, masks: Tensor | None = None) -> tuple[Tensor]:
-        """Tokens of the last stage.
+        """Return the tokens of the last stage.
 
         Args:
             images: Shape (B, 3, H, W).
@@ -157,7 +157,7 @@ class MaskedSwinTransformer(SwinTransformer):
 
         Returns:
             One tensor in a tuple: the mean of the last stage's normalized tokens, then these,
-            shape (B, 1 + H/s * W/s, D). Sizes that are no multiple of s are rounded up.
+            shape (B, 1 + H/s * W/s, D). Sizes are rounded up to a multiple of s.
 
         Raises:
             ValueError: If masks are given to a network without mask token, or do not fit the
@@ -173,7 +173,7 @@ class MaskedSwinTransformer(SwinTransformer):
     def last_blocks(
         self, images: Tensor, num_blocks: int = 1, final_norm: bool = True
     ) -> list[Tensor]:
-        """Tokens of the last blocks, before a stage's down-sampling.
+        """Return the tokens of the last blocks, before a stage's down-sampling.
 
         As published, those of the last stage go through the final norm and those of earlier stages
         are taken as they are.
@@ -231,7 +231,7 @@ class MaskedSwinTransformer(SwinTransformer):
         return torch.where(masks.flatten(1)[..., None], self.mask_token.to(tokens.dtype), tokens)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise decay; the mask token belongs to the embedding."""
+        """Return a parameter's depth for layer-wise decay; the mask token is of the embedding."""
         if param_name == f'{prefix}mask_token':
             return 0, sum(self.depths) + 2
         return super().get_layer_depth(param_name, prefix)

@@ -166,7 +166,7 @@ class TimmVisionTransformer(BaseModule):
         )
 
     def forward(self, images: Tensor, masks: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Features of the layers in ``out_indices``.
+        """Return the features of the layers in ``out_indices``.
 
         Args:
             images: Shape (B, 3, H, W).
@@ -210,7 +210,7 @@ class TimmVisionTransformer(BaseModule):
     def last_blocks(
         self, images: Tensor, num_blocks: int = 1, final_norm: bool = True
     ) -> list[Tensor]:
-        """Tokens of the last blocks, whatever ``out_indices`` and ``out_type``.
+        """Return the tokens of the last blocks, independent of ``out_indices`` and ``out_type``.
 
         Args:
             images: Shape (B, 3, H, W).
@@ -263,7 +263,7 @@ class TimmVisionTransformer(BaseModule):
         return tokens[:, 0] if self.out_type == 'cls_token' else tokens
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise decay, and the number of depths.
+        """Return the depth of a parameter for layer-wise decay, and the number of depths.
 
         0 for the embedding, with all tokens and positions; i + 1 for layer i; the last for
         everything else.

@@ -188,7 +188,7 @@ class MaskedVisionTransformer(VisionTransformer):
     def forward(
         self, images: Tensor, masks: Tensor | None = None, patches: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Features of the layers in ``out_indices``.
+        """Return the features of the layers in ``out_indices``.
 
         Args:
             images: Shape (B, 3, H, W).
@@ -224,7 +224,7 @@ class MaskedVisionTransformer(VisionTransformer):
     def last_blocks(
         self, images: Tensor, num_blocks: int = 1, final_norm: bool = True
     ) -> list[Tensor]:
-        """Tokens of the last blocks, whatever ``out_indices`` and ``out_type``.
+        """Return the tokens of the last blocks, independent of ``out_indices`` and ``out_type``.
 
         Args:
             images: Shape (B, 3, H, W).
@@ -307,7 +307,7 @@ class MaskedVisionTransformer(VisionTransformer):
         return self.ln1(tokens) if self.final_norm and index == self.num_layers - 1 else tokens
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise decay, and the number of depths.
+        """Return the depth of a parameter for layer-wise decay, and the number of depths.
 
         0 for the embedding, with [CLS], position, mask and register tokens; i + 1 for layer i;
         the last for everything else.

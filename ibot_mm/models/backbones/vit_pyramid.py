@@ -115,7 +115,7 @@ class ViTPyramid(MaskedVisionTransformer):
         return features, self._normalize(index, tokens[:, 0])
 
     def forward(self, images: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        """Feature maps of images.
+        """Return the feature maps of images.
 
         Args:
             images: Shape (B, 3, H, W).
