@@ -1,6 +1,9 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""A small iBOT training on noise, for tests of all that takes part in a training."""
+"""A small iBOT training on noise for all that takes part in one, and tools as users call them."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +25,28 @@ def cheap_runners() -> Iterator[None]:
         patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **kwargs: (text, True))
         patch.setattr('mmengine.dataset.base_dataset.gc', SimpleNamespace(collect=lambda: 0))
         yield
+
+
+@pytest.fixture(scope='session')
+def call() -> Callable[..., subprocess.CompletedProcess]:
+    """Run a tool in the repository as a user would; a failure is an error unless it may fail."""
+
+    def run(*words: object, may_fail: bool = False, **environment: str):
+        command = [str(word) for word in words]
+        if command[0].endswith('.py'):
+            command.insert(0, sys.executable)
+        worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+        variables = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1')
+        variables |= (
+            dict(PORT=str(29631 + worker)) | environment
+        )  # one for each of pytest's workers
+        result = subprocess.run(
+            command, cwd=CONFIGS.parent, env=variables, capture_output=True, text=True, timeout=1200
+        )
+        assert may_fail or result.returncode == 0, result.stderr[-4000:]
+        return result
+
+    return run
 
 
 @pytest.fixture(scope='session')

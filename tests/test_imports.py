@@ -15,8 +15,10 @@ MM = {'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'}
 SHARED = {'functional', 'registry', 'compatibility', 'private_api', 'version'}
 
 
-def imported_modules(path: Path, top_level_only: bool = False) -> set[str]:
-    """Absolute names of the modules that a file imports."""
+def imported_modules(
+    path: Path, top_level_only: bool = False, with_names: bool = False
+) -> set[str]:
+    """Absolute names of the modules that a file imports; with what it imports from packages."""
     tree = ast.parse(path.read_text())
     package = ['ibot_mm', *path.relative_to(PACKAGE).parts[:-1]]
     names = set()
@@ -25,7 +27,13 @@ def imported_modules(path: Path, top_level_only: bool = False) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
-            names.add('.'.join([*base, *([node.module] if node.module else [])]))
+            module = '.'.join([*base, *([node.module] if node.module else [])])
+            names |= {f'{module}.{alias.name}' for alias in node.names} if with_names else set()
+            if (
+                not with_names
+                or (PACKAGE.parent / module.replace('.', '/')).with_suffix('.py').exists()
+            ):
+                names.add(module)
     return names
 
 
@@ -67,3 +75,32 @@ def test_every_room_opens_without_downstream_packages_and_compiled_operators():
         'ibot_mm.visualization, ibot_mm.checkpoint; print("opened")'
     )
     assert run(code) == 'opened'
+
+
+def circles(graph: dict[str, set[str]]) -> set[str]:
+    """Nodes that are reached from themselves."""
+
+    def reached(node: str, seen: set[str]) -> set[str]:
+        for other in graph.get(node, set()) - seen:
+            seen.add(other)
+            reached(other, seen)
+        return seen
+
+    return {node for node in graph if node in reached(node, set())}
+
+
+def test_imports_go_in_no_circle():
+    """Between modules and between rooms, imports within functions included."""
+    paths = {
+        '.'.join(['ibot_mm', *path.relative_to(PACKAGE).with_suffix('').parts]).removesuffix(
+            '.__init__'
+        ): path
+        for path in FILES
+    }
+    modules, rooms = {}, {}
+    for name, path in paths.items():
+        modules[name] = imported_modules(path, with_names=True) & set(paths) - {name}
+        others = {room(paths[other]) for other in modules[name]} - {room(path)}
+        rooms.setdefault(room(path), set()).update(others)
+    assert any(modules.values()) and not circles(modules)
+    assert any(rooms.values()) and not circles(rooms)

@@ -2,8 +2,6 @@
 """Pre-trained against random weights by the tool, and pictures of what both predict."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -13,12 +11,6 @@ from .conftest import CONFIGS
 TOP = CONFIGS.parent
 ARCH = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)
 SPLITS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
-
-def call(*words):
-    command = [sys.executable, *map(str, words)]
-    result = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-4000:]
 
 
 @pytest.mark.slow
@@ -51,7 +43,9 @@ def call(*words):
         ),
     ],
 )
-def test_compare_and_draw(name, data, options, last, metric, demo_data, save_checkpoint, tmp_path):
+def test_compare_and_draw(
+    name, data, options, last, metric, demo_data, save_checkpoint, tmp_path, call
+):
     config, root = CONFIGS / f'{name}.py', demo_data / data
     overrides = [
         '--cfg-options',

@@ -3,8 +3,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,12 +13,6 @@ from ibot_mm.checkpoint import FORMATS, Checkpoint, recognize, revert
 
 TOP = Path(__file__).parents[2]
 DEMO, CONTINUE = (f'configs/pretrain/ibot_vit{part}_demo.py' for part in ('', '_continue'))
-
-
-def call(*command):
-    words = [sys.executable, *map(str, command)]
-    result = subprocess.run(words, cwd=TOP, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-4000:]
 
 
 def write_published(source, path):
@@ -35,7 +27,7 @@ def write_published(source, path):
 
 
 @pytest.mark.slow
-def test_continues_the_demo_at_small_size(tmp_path):
+def test_continues_the_demo_at_small_size(tmp_path, call):
     data, out = tmp_path / 'data', tmp_path / 'knn.json'
     call('tools/dataset_converters/make_demo_data.py', '--out', data, '--train', 160, '--val', 80)
     splits = ['train_dataloader.dataset'] + [
