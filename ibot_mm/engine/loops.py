@@ -76,9 +76,13 @@ def _keeping_history(hub: MessageHub) -> Iterator[None]:
             buffer._log_history, buffer._count_history = kept[name]
 
 
-def _validate_if_missed(runner: Runner, is_due: bool) -> None:
+def _validate(runner: Runner) -> None:
+    runner.val_loop.run()
+
+
+def _validate_if_missed(runner: Runner) -> None:
     """Catch up on a validation between the last checkpoint and the end of its run."""
-    if is_due and runner.message_hub.get_info(VALIDATED) != runner.iter:
+    if runner.message_hub.get_info(VALIDATED) != runner.iter:
         runner.logger.info('Validating first: the checkpoint is from before its validation.')
         runner.val_loop.run()
 
@@ -114,14 +118,24 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Train; after a resume, first validate where that was missed."""
+        return _run(self.runner, self._train)
+
+    def _train(self) -> nn.Module:
         self._is_resumed = self._iter > 0
-        if self._is_resumed and not self.first_batch and self.runner.val_loop is not None:
-            _validate_if_missed(
-                self.runner,
-                self._epoch >= self.val_begin
-                and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs),
-            )
-        return _run(self.runner, super().run)
+        self.runner.call_hook('before_train')
+        if self._is_resumed and not self.first_batch:
+            self._validate_if_due(_validate_if_missed)
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._validate_if_due(_validate)
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _validate_if_due(self, validate: Callable[[Runner], None]) -> None:
+        self._decide_current_val_interval()
+        is_due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+        if self.runner.val_loop is not None and is_due and self._epoch >= self.val_begin:
+            validate(self.runner)
 
     def run_epoch(self) -> None:
         """Train for an epoch, or for what is left of it."""
@@ -164,26 +178,25 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
 
     def _train(self) -> nn.Module:
         is_resumed = self._iter > 0
-        if is_resumed:
-            self._validate_if_due(_validate_if_missed)
         with _keeping_history(self.runner.message_hub) if is_resumed else nullcontext():
             self.runner.call_hook('before_train')
             self.runner.call_hook('before_train_epoch')
         if is_resumed:
+            self._validate_if_due(_validate_if_missed)
             self._skip_batches()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
-            self._decide_current_val_interval()
-            self._validate_if_due(lambda runner, is_due: is_due and runner.val_loop.run())
+            self._validate_if_due(_validate)
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
 
-    def _validate_if_due(self, validate: Callable[[Runner, bool], object]) -> None:
-        if self.runner.val_loop is not None:
-            is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-            validate(self.runner, is_due and self._iter >= self.val_begin)
+    def _validate_if_due(self, validate: Callable[[Runner], None]) -> None:
+        self._decide_current_val_interval()
+        is_due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        if self.runner.val_loop is not None and is_due and self._iter >= self.val_begin:
+            validate(self.runner)
 
     def _skip_batches(self) -> None:
         done = self._iter

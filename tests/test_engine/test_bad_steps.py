@@ -2,7 +2,9 @@
 """Overflows put into whole trainings: what a bad step leaves behind is nothing."""
 
 import copy
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ import torch
 from mmengine.hooks import Hook
 
 from ibot_mm.engine import SkipBadStepsHook
+from ibot_mm.engine.checkpointing import read_checkpoint
+from ibot_mm.engine.checkpointing.compare import first_difference
+from ibot_mm.engine.checkpointing.stopping import TrainingStopped
 
 COUNT = 'train/skipped_steps'
 INF, NAN = float('inf'), float('nan')
@@ -243,3 +248,43 @@ def test_steps_without_any_gradient(config, train):
 def test_bad_limits(limit):
     with pytest.raises(ValueError, match='must be at least 1.*to stop at once take FiniteLossHook'):
         SkipBadStepsHook(**{limit: 0})
+
+
+class Stop(Hook):
+    """Ends the training after an iteration, as a signal does."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@pytest.mark.parametrize(
+    ('place', 'stop'),
+    [('teacher.neck.layers.1', 5), ('gradient', 5), ('gradient', 6)],
+    ids=['bad centers within the step', 'bad gradient within the step', 'bad step just before'],
+)
+def test_resumed_around_a_bad_step_is_the_uninterrupted_run(config, train, tmp_path, place, stop):
+    """Steps of two iterations; the third is bad from its first iteration on."""
+    config.optim_wrapper.accumulative_counts = 2
+    config.default_hooks.finite_loss.interval = 2
+    whole = train(config, Overflow(place, 4))
+    config.work_dir = str(tmp_path / 'stopped')
+    with pytest.raises(TrainingStopped):
+        train(config, Overflow(place, 4), Stop(stop))
+    config.resume = True
+    resumed = train(config)
+    ends = [read_checkpoint(f'{runner.work_dir}/epoch_2.pth') for runner in (whole, resumed)]
+    assert first_difference(*ends) is None
+    assert ends[0]['log_history'][COUNT]['values'].tolist() == [0, 1]
+
+
+def test_steps_skipped_in_a_row_are_counted_over_a_stop(config, train):
+    config.default_hooks.finite_loss.max_in_a_row = 3
+    with pytest.raises(TrainingStopped):
+        train(config, Overflow('gradient', 1, 2), Stop(3))
+    config.resume = True
+    with pytest.raises(FloatingPointError, match='3 in a row, 3 in all'):
+        train(config, Overflow('gradient', 3))

@@ -4,6 +4,8 @@
 import os
 import random
 import signal
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mmengine.hooks import Hook
@@ -13,9 +15,12 @@ from ibot_mm.engine.checkpointing import (
     find_newest,
     list_checkpoints,
     read_checkpoint,
+    write_checkpoint,
 )
 from ibot_mm.engine.checkpointing.compare import first_difference
+from ibot_mm.engine.checkpointing.resume import _restore_seed
 from ibot_mm.engine.checkpointing.stopping import TrainingStopped
+from ibot_mm.engine.loops import SkippingBatchSampler
 from ibot_mm.registry import HOOKS
 
 
@@ -42,10 +47,10 @@ def short_config(tiny_config):
 def stop(train):
     """Train up to an iteration, stopped by a signal; the content of what that saves."""
 
-    def run(cfg, iteration, number=signal.SIGUSR1, resume=False):
+    def run(cfg, iteration, number=signal.SIGUSR1, resume=False, hooks=()):
         cfg.resume = resume
         with pytest.raises(TrainingStopped) as stopped:
-            train(cfg, Stop(iteration, number))
+            train(cfg, Stop(iteration, number), *hooks)
         assert stopped.value.code == 75
         return read_checkpoint(find_newest(cfg.work_dir)[0])
 
@@ -77,11 +82,86 @@ def test_resumed_anywhere_is_the_uninterrupted_run(short_config, stop, variant, 
     short_config.merge_from_dict(VARIANTS[variant])
     short_config.work_dir = str(tmp_path / 'whole')
     whole = stop(short_config, 11)
-    for place in places(list(VARIANTS).index(variant)):
-        short_config.work_dir = str(tmp_path / f'stopped_{place}')
-        stop(short_config, place)
-        resumed = stop(short_config, 11, resume=True)
-        assert first_difference(whole, resumed) is None, place
+    short_config.work_dir = str(tmp_path / 'stopped')
+    first, second = places(list(VARIANTS).index(variant))
+    stop(short_config, first)
+    stop(short_config, second, resume=True)
+    resumed = stop(short_config, 11, resume=True)
+    assert first_difference(whole, resumed) is None, (first, second)
+
+
+class StopWithin(Hook):
+    """Sends a signal while the training validates or saves after its second epoch."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, place):
+        self.place = place
+
+    def _signal_in(self, place, epoch):
+        if (place, epoch) == (self.place, 2):
+            self.place = None
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        self._signal_in('a save', checkpoint['meta']['epoch'])
+
+    def after_val_iter(self, runner, *args, **kwargs):
+        self._signal_in('a validation', runner.epoch)
+
+    def after_val_epoch(self, runner, metrics=None):
+        self._signal_in('the end of a validation', runner.epoch)
+
+
+@pytest.mark.parametrize('place', ['a save', 'a validation', 'the end of a validation'])
+def test_stopped_in_a_validation_or_a_save(short_config, train, tmp_path, place):
+    short_config.merge_from_dict({'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 1})
+    short_config.default_hooks.checkpoint.update(
+        interval=1, max_keep_ckpts=-1, save_best='knn/top1_k1', rule='greater'
+    )
+    short_config.work_dir = str(tmp_path / 'whole')
+    train(short_config)
+    short_config.work_dir = str(tmp_path / 'stopped')
+    with pytest.raises(TrainingStopped):
+        train(short_config, StopWithin(place))
+    names = [path.name for path in list_checkpoints(short_config.work_dir)]
+    assert names == ['epoch_2.pth', 'epoch_1.pth']
+    short_config.resume = True
+    runner = train(short_config)
+    ends = [read_checkpoint(tmp_path / name / 'epoch_3.pth') for name in ('whole', 'stopped')]
+    assert first_difference(*ends) is None
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    assert ('Validating first' in log) == (place != 'the end of a validation')
+    assert len(runner.message_hub.get_scalar('val/knn/top1_k1').data[0]) == 3
+
+
+class Improve(Hook):
+    """Makes each validation better than the one before."""
+
+    priority = 'VERY_HIGH'
+
+    def after_val_epoch(self, runner, metrics=None):
+        metrics['knn/top1_k1'] = float(runner.epoch)
+
+
+def test_the_best_checkpoint_is_replaced_after_the_better_one_is_saved(
+    short_config, train, monkeypatch
+):
+    short_config.train_cfg.update(max_epochs=3, val_interval=1)
+    short_config.default_hooks.checkpoint.update(save_best='knn/top1_k1', rule='greater')
+    best = 'best_knn_top1_k1_epoch_{}.pth'
+    present = []
+
+    def write(content, path):
+        present.append(sorted(p.name for p in Path(path).parent.glob('best*')))
+        write_checkpoint(content, path)
+
+    monkeypatch.setattr('ibot_mm.engine.checkpointing.save.write_checkpoint', write)
+    runner = train(short_config, Improve())
+    assert present == [[], [best.format(1)], [best.format(2)]]
+    names = [path.name for path in Path(runner.work_dir).glob('best*')]
+    assert names == [best.format(3)]
+    assert runner.message_hub.get_info('best_ckpt').endswith(names[0])
 
 
 def test_any_signal_saves_and_the_log_history_goes_on(short_config, stop, tmp_path, train):
@@ -193,15 +273,68 @@ def test_without_a_seed_the_first_run_s_goes_on(short_config, stop, tmp_path):
     assert first_difference(stop(short_config, 8), resumed) is None
 
 
-@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
-def test_loops_of_iterations_go_on_too(short_config, stop, sampler, tmp_path):
+def test_the_seed_of_the_first_run_reaches_sampler_and_batches():
+    sampler, batches = SimpleNamespace(seed=1), SimpleNamespace(seed=1)
+    batches.sampler = sampler
+    for loader in (batches, SkippingBatchSampler(batches)):
+        sampler.seed = batches.seed = 1
+        runner = SimpleNamespace(
+            _randomness_cfg=dict(seed=None),
+            set_randomness=lambda **options: None,
+            train_dataloader=SimpleNamespace(batch_sampler=loader, sampler=None),
+        )
+        _restore_seed(runner, dict(seed=7))
+        assert (sampler.seed, batches.seed) == (7, 7)
+
+
+class Views(Hook):
+    """Keeps what was read, image by image."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        for sample, row in zip(data_batch['data_samples'], data_batch['inputs']['augmentation']):
+            self.values.append((sample.img_path, tuple(row.flatten().tolist())))
+
+
+@pytest.fixture
+def by_iterations(short_config, monkeypatch):
+    """The same training counted in iterations."""
+    monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda seconds: None)
     cfg = short_config
     cfg.train_cfg = dict(type='ibot_mm.IterBasedTrainLoop', max_iters=12, val_interval=100)
-    cfg.train_dataloader.sampler.type = sampler
-    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=2, max_keep_ckpts=1)
     for schedule in cfg.param_scheduler:
         schedule.update(by_epoch=False, convert_to_iter_based=False)
     cfg.default_hooks.temperature.warmup_epochs = 1
+    cfg.default_hooks.checkpoint.by_epoch = False
+    return cfg
+
+
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+def test_another_batch_size_goes_on_with_the_next_image_each_time(
+    by_iterations, train, stop, tmp_path, sampler
+):
+    """Of 8 images: 2 batches of 2, then 2 of 4, then batches of 2 again."""
+    loader = by_iterations.train_dataloader
+    loader.batch_sampler.drop_last = True
+    loader.sampler.type, loader.batch_size = sampler, 2
+    by_iterations.work_dir = str(tmp_path / 'whole')
+    train(by_iterations, Views(expected := []))
+    by_iterations.work_dir = str(tmp_path / 'stopped')
+    found = []
+    for batch_size, end in ((2, 2), (4, 4), (2, 8)):
+        loader.batch_size = batch_size
+        content = stop(by_iterations, end, resume=True, hooks=[Views(found)])
+    assert found == expected[: 2 * 2 + 2 * 4 + 4 * 2]
+    assert content['meta']['images_seen'] == len(found)
+
+
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+def test_loops_of_iterations_go_on_too(by_iterations, stop, sampler, tmp_path):
+    cfg = by_iterations
+    cfg.train_dataloader.sampler.type = sampler
+    cfg.default_hooks.checkpoint.update(interval=2, max_keep_ckpts=1)
     cfg.work_dir = str(tmp_path / 'whole')
     whole = stop(cfg, 9)
     assert [path.name for path in list_checkpoints(cfg.work_dir)] == ['iter_9.pth']

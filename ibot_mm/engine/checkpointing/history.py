@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Log histories and other entries of the message hub, as plain data."""
 
+import os.path
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def collect_history(hub: MessageHub) -> dict[str, Any]:
         if resumed.get(name)
     }
     info = {
-        key: value
+        key: os.path.basename(value) if key.startswith('best_ckpt') else value  # a folder can move
         for key, value in hub.runtime_info.items()
         if resumed.get(key) and key not in _OWN
     }
