@@ -8,7 +8,10 @@ from torch import Tensor
 
 from ibot_mm.functional.losses import cls_loss, patch_loss, teacher_targets
 from ibot_mm.functional.ranges import check_ranges
+from ibot_mm.functional.sinkhorn import sinkhorn_center
 from ibot_mm.registry import MODELS
+
+CENTERINGS = ('mean', 'sinkhorn')
 
 
 @MODELS.register_module()
@@ -28,10 +31,13 @@ class IBOTHead(BaseModule):
         patch_center_momentum (float): The same of the patch center. Defaults to 0.9.
         cls_weight (float): Weight of the [CLS] loss, lambda 1. Defaults to 1.
         patch_weight (float): Weight of the patch loss, lambda 2. Defaults to 1.
+        centering (str): What centers the targets: 'mean', the moving mean of the teacher's logits
+            as published, or 'sinkhorn', three iterations of Sinkhorn-Knopp over the batch of all
+            processes, [CLS] tokens and masked patches each on their own. Defaults to 'mean'.
         init_cfg (dict | list, optional): Initialization. Defaults to None.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range or ``centering`` unknown.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class IBOTHead(BaseModule):
         patch_center_momentum: float = 0.9,
         cls_weight: float = 1.0,
         patch_weight: float = 1.0,
+        centering: str = 'mean',
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -65,6 +72,9 @@ class IBOTHead(BaseModule):
                 '[0, inf)': dict(cls_weight=cls_weight, patch_weight=patch_weight),
             },
         )
+        if centering not in CENTERINGS:
+            raise ValueError(f'IBOTHead: centering must be one of {CENTERINGS}, got {centering!r}')
+        self.centering = centering
         self.num_prototypes = num_prototypes
         self.num_patch_prototypes = num_patch_prototypes or num_prototypes
         self.student_temperature = student_temperature
@@ -115,22 +125,23 @@ class IBOTHead(BaseModule):
         if len(student_cls) < 2:
             raise ValueError('The [CLS] loss needs two views: use two global crops, or local ones.')
         with torch.autocast(student_cls.device.type, enabled=False):
+            cls_center, patch_center = self._centers(teacher_cls, teacher_patch)
             cls = cls_loss(
                 student_cls,
                 teacher_cls,
-                self.cls_center,
+                cls_center,
                 self.student_temperature,
                 self.teacher_temperature,
             )
             patch = patch_loss(
                 student_patch,
                 teacher_patch,
-                self.patch_center,
+                patch_center,
                 patch_weights,
                 self.student_temperature,
                 self.teacher_patch_temperature,
             )
-            statistics = self._statistics(student_cls, teacher_cls)
+            statistics = self._statistics(student_cls, teacher_cls, cls_center)
             cls_mean = teacher_cls.mean(dim=(0, 1), dtype=self.cls_center.dtype)
             finite = self.update_centers(cls_mean, teacher_patch_mean)
             one = torch.where(finite, 1.0, float('nan'))  # a factor, to reach the gradients
@@ -163,8 +174,20 @@ class IBOTHead(BaseModule):
         return finite
 
     @torch.no_grad()
-    def _statistics(self, student_cls: Tensor, teacher_cls: Tensor) -> dict[str, Tensor]:
+    def _centers(self, teacher_cls: Tensor, teacher_patch: Tensor) -> tuple[Tensor, Tensor]:
+        """What this step's targets are centered by, (K,) and (K')."""
+        if self.centering == 'mean':
+            return self.cls_center, self.patch_center
+        return (
+            sinkhorn_center(teacher_cls, self.teacher_temperature, reduce=all_reduce),
+            sinkhorn_center(teacher_patch, self.teacher_patch_temperature, reduce=all_reduce),
+        )
+
+    @torch.no_grad()
+    def _statistics(
+        self, student_cls: Tensor, teacher_cls: Tensor, center: Tensor
+    ) -> dict[str, Tensor]:
         same = teacher_cls[0].argmax(dim=-1) == student_cls[1].argmax(dim=-1)
-        targets = teacher_targets(teacher_cls, self.cls_center, self.teacher_temperature)
+        targets = teacher_targets(teacher_cls, center, self.teacher_temperature)
         entropy = torch.special.entr(targets).sum(dim=-1).mean()
         return dict(agreement=same.float().mean(), teacher_entropy=entropy)

@@ -71,3 +71,23 @@ def test_a_teacher_that_is_not_finite_leaves_the_centers_and_spoils_the_step(whe
     assert losses['loss_cls'].isnan() and given['student_cls'].grad.isnan().all()
     head.loss(**logits())
     assert all(buffer.isfinite().all() for buffer in head.buffers())
+
+
+def test_sinkhorn_centers_each_batch():
+    given = logits(images=16, patches=40)
+    head = IBOTHead(6, centering='sinkhorn', teacher_temperature=0.5, teacher_patch_temperature=0.5)
+    first, second = head.loss(**given), head.loss(**given)
+    assert first['loss_cls'] == second['loss_cls']  # whatever the moving centers do
+    constant = torch.arange(6.0)
+    given['teacher_cls'], given['teacher_patch'] = (
+        given['teacher_cls'] + constant,
+        given['teacher_patch'] + constant,
+    )
+    shifted = head.loss(**given)
+    for name in ('loss_cls', 'loss_patch', 'teacher_entropy'):
+        torch.testing.assert_close(shifted[name], first[name])
+
+
+def test_unknown_centering():
+    with pytest.raises(ValueError, match="one of .*'mean', 'sinkhorn'.*, got 'median'"):
+        IBOTHead(6, centering='median')
