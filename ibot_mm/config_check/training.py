@@ -67,6 +67,11 @@ def check_fit(cfg: Config, model: Any, transforms: Mapping[str, Any]) -> Iterato
                 f'{path}.{name}: {step[name]} pixels are not a whole number of patches of {patch}; '
                 f'near are {step[name] // patch * patch} and {-(-step[name] // patch) * patch}'
             )
+        elif step[name] < 2 * patch:
+            yield (
+                f'{path}.{name}: {step[name]} pixels are fewer than two patches of {patch} a side: '
+                f'set it to {2 * patch} or more, or take smaller patches'
+            )
     if step['num_global_crops'] + locals_ < 2:
         yield f'{path}.num_global_crops: the [CLS] loss needs two crops, global or local'
 
@@ -103,6 +108,8 @@ def check_lengths(
                 'lower it, or raise train_cfg.max_epochs'
             )
         warmup = getattr(hook, 'warmup_epochs', None)
+        if getattr(hook, 'warmup_share', None) is not None:
+            warmup = 0  # a share always fits
         waiting = getattr(hook, 'patch_start_epoch', 0)
         if isinstance(warmup, int | float) and warmup + waiting > epochs:
             yield (

@@ -33,11 +33,12 @@ class Clock:
         return f'{epochs:g} epochs ({self.steps(epochs)} iterations, at {rate} for each epoch)'
 
 
-def read_clock(runner: Runner) -> Clock:
+def read_clock(runner: Runner, iteration: int | None = None) -> Clock:
     """Read the clock of a training.
 
     Args:
         runner: The runner.
+        iteration: What the clock shows then. Defaults to None, now.
 
     Returns:
         Epochs with an ``EpochBasedTrainLoop``. With an ``IterBasedTrainLoop``, where the epoch
@@ -45,7 +46,9 @@ def read_clock(runner: Runner) -> Clock:
     """
     loop = runner.train_loop
     if not isinstance(loop, IterBasedTrainLoop):
-        return Clock(runner.epoch, runner.max_epochs)
+        epoch = runner.epoch if iteration is None else iteration // len(loop.dataloader)
+        return Clock(epoch, runner.max_epochs)
     batches = getattr(loop.dataloader, 'batch_sampler', None)
     per_epoch = getattr(batches, 'batches_per_epoch', None) or len(loop.dataloader)
-    return Clock(runner.iter, runner.max_iters, per_epoch)
+    step = runner.iter if iteration is None else iteration
+    return Clock(step, runner.max_iters, per_epoch)

@@ -138,6 +138,7 @@ FAULTS = [
     # What must fit together, and what cannot be reached.
     (f'{MASKS}.patch_size', 4, 'stands for 8 x 8 pixels'),
     (f'{CROPS}.local_crop_size', 20, 'not a whole number of patches of 8; near are 16 and 24'),
+    (f'{CROPS}.local_crop_size', 8, 'are fewer than two patches of 8 a side'),
     (f'{CROPS}.global_crop_size', 36, 'not a whole number of patches of 8'),
     (f'{CROPS}.global_crop_size', 4, 'smaller than one patch'),
     ('model.neck.in_channels', 32, 'gives 16 channels'),

@@ -39,6 +39,17 @@ def test_learning_rate_by_iteration():
     np.testing.assert_allclose(values, np.stack([expected, expected]), rtol=1e-13)
 
 
+@pytest.mark.parametrize('epochs', [10, 40])
+def test_a_warm_up_that_is_a_share_of_the_training(epochs):
+    optimizer = adamw()
+    scheduler = WarmupCosine.build_iter_from_epoch(
+        optimizer, param_name='lr', final=0.0, warmup_share=0.2, end=epochs, epoch_length=5
+    )
+    values = run(scheduler, optimizer, 'lr', epochs * 5)[0]
+    np.testing.assert_allclose(values[: epochs + 1], [*np.linspace(0, 2e-3, epochs), 2e-3])
+    assert values[epochs + 2] < 2e-3
+
+
 def test_weight_decay_leaves_undecayed_groups_at_zero():
     optimizer = adamw()
     scheduler = WarmupCosine(optimizer, 'weight_decay', final_ratio=10, end=20, by_epoch=False)

@@ -94,6 +94,16 @@ def test_parts_rest_in_the_first_epochs(tiny_config, train, frozen_epochs, key, 
         assert not any(torch.equal(old[other], new[other]) for other in others)
 
 
+@pytest.mark.parametrize('epochs', [2, 4])
+def test_a_temperature_warm_up_that_is_a_share_of_the_training(tiny_config, train, epochs):
+    tiny_config.train_cfg.max_epochs = epochs
+    tiny_config.default_hooks.temperature.warmup_share = 1.0
+    probe = Probe(lambda runner, outputs: runner.model.head.teacher_temperature)
+    train(tiny_config, probe)
+    expected = torch.linspace(0.04, 0.07, epochs).repeat_interleave(2).tolist()
+    assert probe.values == pytest.approx(expected)
+
+
 def test_temperatures_warm_up_and_patches_wait_for_the_masks(tiny_config, train):
     tiny_config.train_cfg.max_epochs = 5
     tiny_config.default_hooks.temperature.patch_start_epoch = 2

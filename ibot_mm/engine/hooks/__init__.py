@@ -16,6 +16,7 @@ from .teacher import TeacherUpdateHook
 from .temperature import TeacherTemperatureHook
 from .training_log import TrainingLogHook
 from .training_seed import TrainingSeedHook
+from .uniform_targets import UniformTargetsHook
 
 __all__ = [
     'ChannelCheckHook',
@@ -36,4 +37,5 @@ __all__ = [
     'TeacherTemperatureHook',
     'TeacherUpdateHook',
     'TrainingLogHook',
+    'UniformTargetsHook',
 ]

@@ -27,10 +27,13 @@ class TeacherTemperatureHook(Hook):
         patch_temperature (tuple[float, float]): The same, of patch targets.
             Defaults to (0.04, 0.07).
         warmup_epochs (float): Defaults to 30.
+        warmup_share (float, optional): Length of the warm-up as a share of the training, instead
+            of ``warmup_epochs``. Defaults to None.
         patch_start_epoch (float): Give it the ``start_epoch`` of ``MaskGenerator``. Defaults to 0.
 
     Raises:
-        ValueError: If a temperature is not positive or a number of epochs negative; before
+        ValueError: If a temperature is not positive, a number of epochs negative or the share
+            outside [0, 1]; before
             training, if it is shorter than the warm-ups.
     """
 
@@ -42,24 +45,30 @@ class TeacherTemperatureHook(Hook):
         patch_temperature: tuple[float, float] = (0.04, 0.07),
         warmup_epochs: float = 30,
         patch_start_epoch: float = 0,
+        warmup_share: float | None = None,
     ) -> None:
         check_ranges(
             type(self).__name__,
             {
                 '(0, inf)': dict(temperature=temperature, patch_temperature=patch_temperature),
                 '[0, inf)': dict(warmup_epochs=warmup_epochs, patch_start_epoch=patch_start_epoch),
+                '[0, 1]': dict(warmup_share=warmup_share),
             },
         )
         self.temperature = temperature
         self.patch_temperature = patch_temperature
         self.warmup_epochs = warmup_epochs
+        self.warmup_share = warmup_share
         self.patch_start_epoch = patch_start_epoch
 
     def before_train(self, runner: Runner) -> None:
         """Check lengths and model."""
         unwrap_model(runner, 'set_temperatures', type(self).__name__)
         self._last: tuple[float, float] | None = None
-        clock, needed = read_clock(runner), self.warmup_epochs + self.patch_start_epoch
+        clock = read_clock(runner)
+        needed = self.warmup_epochs + self.patch_start_epoch
+        if self.warmup_share is not None:
+            needed = self.patch_start_epoch
         if clock.steps(needed) > clock.total:
             unit = 'epochs' if clock.steps_per_epoch == 1 else 'iterations'
             raise ValueError(
@@ -70,7 +79,7 @@ class TeacherTemperatureHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Set the temperatures where they change."""
-        temperatures = self._temperatures(read_clock(runner))
+        temperatures = self.temperatures_at(read_clock(runner))
         if temperatures == self._last:
             return
         self._last = temperatures
@@ -83,8 +92,11 @@ class TeacherTemperatureHook(Hook):
             if key not in hub.log_scalars or hub.get_scalar(key).current() != value:
                 hub.update_scalar(key, value)
 
-    def _temperatures(self, clock: Clock) -> tuple[float, float]:
+    def temperatures_at(self, clock: Clock) -> tuple[float, float]:
+        """Both temperatures, of [CLS] and patch targets, at that time."""
         warmup, start = clock.steps(self.warmup_epochs), clock.steps(self.patch_start_epoch)
+        if self.warmup_share is not None:
+            warmup = round(self.warmup_share * clock.total)
         cls = linear(*self.temperature, clock.step, warmup)
         if clock.step < start:
             return cls, self.patch_temperature[0]

@@ -28,6 +28,8 @@ class WarmupCosine(_ParamScheduler):
         final_ratio (float, optional): Value at the end over the start value of each group: a
             group that starts at 0, such as one without decay, stays there. Defaults to None.
         warmup (int): Length of the warm-up, in epochs where ``by_epoch``. Defaults to 0.
+        warmup_share (float, optional): The same as a share of the schedule, instead of ``warmup``.
+            Defaults to None.
         begin (int): First step. Defaults to 0.
         end (int): Step after the last; the Runner fills in the training's length.
         by_epoch (bool): Whether ``warmup``, ``begin`` and ``end`` count epochs. With
@@ -37,7 +39,7 @@ class WarmupCosine(_ParamScheduler):
 
     Raises:
         ValueError: If not exactly one of ``final`` and ``final_ratio`` is given, one is negative,
-            or the training is not longer than the warm-up.
+            the share is outside [0, 1), or the training is not longer than the warm-up.
     """
 
     def __init__(
@@ -50,12 +52,16 @@ class WarmupCosine(_ParamScheduler):
         begin: int = 0,
         end: int = INF,
         by_epoch: bool = True,
+        warmup_share: float | None = None,
         **kwargs: Any,
     ) -> None:
         if (final is None) == (final_ratio is None):
             raise ValueError('WarmupCosine needs either `final` or `final_ratio`.')
         finals = dict(final=final, final_ratio=final_ratio)
-        check_ranges(type(self).__name__, {'[0, inf)': finals})
+        shares = dict(warmup_share=warmup_share)
+        check_ranges(type(self).__name__, {'[0, inf)': finals, '[0, 1)': shares})
+        if warmup_share is not None:
+            warmup = int(warmup_share * (end - begin))
         if not 0 <= warmup < end - begin:
             unit = 'epochs' if by_epoch else 'iterations'
             raise ValueError(
