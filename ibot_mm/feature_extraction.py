@@ -27,6 +27,7 @@ def extract(
     num_workers: int = 4,
     device: str = 'cpu',
     config: str | Path | None = None,
+    assume: dict[str, Any] | None = None,
 ) -> tuple['np.ndarray | Path', list[str]]:
     """Extract features of all images below a folder, in the order of their names.
 
@@ -49,6 +50,8 @@ def extract(
         device: Defaults to 'cpu'.
         config: Pre-training config of the checkpoint, where that alone does not tell the network.
             Defaults to None.
+        assume: What nothing in the checkpoint tells, such as ``dict(num_heads=6)``.
+            Defaults to None.
 
     Returns:
         The features, or ``out``, and the paths of the images below ``folder``.
@@ -56,6 +59,7 @@ def extract(
     Raises:
         ValueError: If ``kind``, ``dtype`` or the suffix of ``out`` is not known, or there are no
             images.
+        ImportError: If ``out`` is a parquet, and pyarrow is not installed.
         CheckpointError: If the weights match nothing.
         FloatingPointError: If features are not finite; the message names the image.
     """
@@ -64,14 +68,14 @@ def extract(
 
     from .evaluation import evaluation_view
     from .evaluation.cache import DTYPES
-    from .evaluation.feature_files import SUFFIXES, open_writer
+    from .evaluation.feature_files import check_feature_file, open_writer
     from .frozen_network import load_frozen_network
 
     for value, known, name in ((kind, KINDS, 'kind'), (dtype, DTYPES, 'dtype')):
         if value not in known:
             raise ValueError(f'{name} must be one of {known}, got {value!r}')
-    if out is not None and Path(out).suffix not in SUFFIXES:
-        raise ValueError(f'out must end in one of {SUFFIXES}, got {str(out)!r}')
+    if out is not None:
+        check_feature_file(out)
     init_default_scope('mmpretrain')
     dataset: Any = DATASETS.build(
         dict(
@@ -81,7 +85,7 @@ def extract(
             pipeline=evaluation_view(image_size),
         )
     )
-    loaded = load_frozen_network(checkpoint, network, config)
+    loaded = load_frozen_network(checkpoint, network, config, assume)
     paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
     names = [Path(path).relative_to(folder).as_posix() for path in paths]
     parts = _features(loaded, dataset, kind, num_blocks, batch_size, num_workers, device)

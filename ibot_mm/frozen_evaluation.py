@@ -38,6 +38,8 @@ class Request:
         dtype: Of stored features. Defaults to 'float32'.
         batch_size: Images at once in each process. Defaults to 128.
         num_workers: Of each process. Defaults to 4.
+        assume: What nothing in the checkpoint tells, such as ``dict(num_heads=6)``.
+            Defaults to None.
     """
 
     checkpoint: str
@@ -53,6 +55,7 @@ class Request:
     dtype: str = 'float32'
     batch_size: int = 128
     num_workers: int = 4
+    assume: dict[str, Any] | None = None
 
 
 def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | None:
@@ -79,7 +82,9 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
     if 'linear' not in request.protocols and (request.num_blocks or request.pooling):
         raise ValueError('num_blocks and pooling are those of linear, which is not asked for')
     datasets = load_splits(request)
-    network = load_frozen_network(request.checkpoint, request.network, request.config)
+    network = load_frozen_network(
+        request.checkpoint, request.network, request.config, request.assume
+    )
     with_head = network.neck is not None
     check_protocols(request.protocols, options, len(datasets[0]), with_head)
     columns: dict[str, tuple[FrozenNetwork | None, Sequence[str]]]

@@ -35,7 +35,10 @@ class FrozenNetwork:
 
 
 def load_frozen_network(
-    checkpoint: str | Path, network: str = 'teacher', config: str | Path | None = None
+    checkpoint: str | Path,
+    network: str = 'teacher',
+    config: str | Path | None = None,
+    assume: Mapping[str, Any] | None = None,
 ) -> FrozenNetwork:
     """Load a network from a checkpoint alone, or as a pre-training config builds it.
 
@@ -45,19 +48,24 @@ def load_frozen_network(
         network: 'teacher' or 'student', where there are both. Defaults to 'teacher'.
         config: Pre-training config whose model the checkpoint is of, for what a checkpoint alone
             does not tell. Defaults to None.
+        assume: What nothing in a checkpoint tells, such as ``dict(num_heads=6)``; not with a
+            config. Defaults to None.
 
     Raises:
-        ValueError: If ``network`` is neither of the two, or there is no such network.
+        ValueError: If ``network`` is neither of the two, there is no such network, or ``config``
+            and ``assume`` are both given.
         CheckpointError: If the weights do not fit, or match nothing.
     """
     if network not in NETWORKS:
         raise ValueError(f'network must be one of {NETWORKS}, got {network!r}')
+    if config is not None and assume:
+        raise ValueError(f'assume={dict(assume)} has no meaning with a config, which says it all')
     if config is not None:
         loaded = _from_config(checkpoint, network, config)
     elif str(checkpoint) == 'none':
         raise ValueError("the checkpoint 'none', an untrained network, needs --config")
     else:
-        loaded = _from_checkpoint(checkpoint, network)
+        loaded = _from_checkpoint(checkpoint, network, assume)
     for module in (loaded.backbone, loaded.neck):
         if module is not None:
             module.float().eval().requires_grad_(False)
@@ -99,11 +107,13 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
     return FrozenNetwork(part.backbone, architecture(part.backbone), neck, prepare)
 
 
-def _from_checkpoint(checkpoint: str | Path, network: str) -> FrozenNetwork:
+def _from_checkpoint(
+    checkpoint: str | Path, network: str, assume: Mapping[str, Any] | None
+) -> FrozenNetwork:
     from ibot_mm.checkpoint import Checkpoint, rebuild_backbone
 
     opened = Checkpoint.open(checkpoint)
-    backbone, report = rebuild_backbone(opened, network)
+    backbone, report = rebuild_backbone(opened, network, assume=assume)
     report.log()
     neck = load_projection_head(opened.tensors, report.network)
     return FrozenNetwork(backbone, architecture(backbone), neck)

@@ -12,29 +12,30 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
-
-from ibot_mm.functional.knn import weighted_knn
-from ibot_mm.registry import DATASETS
 
 CONFIG = 'configs/pretrain/ibot_vit_demo.py'
 DATA = Path('data/demo')
 WORK_DIR = Path('work_dirs/ibot_vit_demo')
-MARGIN = 15.0  # points of top-1 by which the trained teacher must lead
-# Downstream configs, and what is measured: title -> metric.
+MARGIN = 15.0  # points of k-NN top-1 by which the trained teacher must lead
+PROTOCOLS = ('knn', 'linear', 'logistic', 'clustering', 'kmeans', 'few_labels')
+# Configs that fine-tune, and what is measured: title -> metric, and its unit in percent.
+CLASSIFICATION = {
+    'configs/cls/finetune_vit_demo.py': {
+        'fine-tuned on 300 labels, top-1': ('accuracy/top1', 1),
+    }
+}
 TRANSFER = {
     'configs/det/mask_rcnn_vit_windowed_demo.py': {
-        'Mask R-CNN, box AP': 'coco/bbox_mAP',
-        'Mask R-CNN, mask AP': 'coco/segm_mAP',
+        'Mask R-CNN, box AP': ('coco/bbox_mAP', 100),
+        'Mask R-CNN, mask AP': ('coco/segm_mAP', 100),
     },
-    'configs/seg/upernet_vit_windowed_demo.py': {'UperNet, mIoU': 'mIoU'},
+    'configs/seg/upernet_vit_windowed_demo.py': {'UperNet, mIoU': ('mIoU', 1)},
 }
+COLUMNS = ('teacher', 'untrained', 'pixels')  # of what is fine-tuned, untrained is from scratch
+Rows = dict[str, dict[str, float]]  # title -> column -> percent
 console = Console()
 
 
@@ -65,71 +66,45 @@ def pretrain() -> Path:
     return last
 
 
-def test(checkpoint: Path | str, out: Path) -> float:
-    """k-NN accuracy of a checkpoint by tools/test.py."""
-    run('tools/test.py', CONFIG, checkpoint, '--work-dir', WORK_DIR, '--out', out)
-    return best(json.loads(out.read_text()))
+def is_newer(file: Path, checkpoint: Path) -> bool:
+    """Whether a result is there, of this checkpoint."""
+    return file.exists() and file.stat().st_mtime >= checkpoint.stat().st_mtime
 
 
-def best(metrics: dict[str, float]) -> float:
-    """Top-1 of the best k, the same choice for every row of the table."""
-    return max(value for name, value in metrics.items() if 'top1' in name)
+def evaluate(checkpoint: Path) -> Rows:
+    """All protocols on frozen features, of the teacher, the untrained network and raw pixels."""
+    out = WORK_DIR / 'evaluation'
+    if not is_newer(out / 'results.json', checkpoint):
+        run(
+            *('tools/evaluate.py', checkpoint, '--config', CONFIG, '--protocols', *PROTOCOLS),
+            *('--ks', *Config.fromfile(CONFIG).val_evaluator.ks, '--baselines', '--out', out),
+        )
+    rows: Rows = {}
+    for column, found in json.loads((out / 'results.json').read_text())['summary'].items():
+        for row in found:
+            rows.setdefault(f'{row["protocol"]}, {row["metric"]}', {})[column] = row['value']
+    return rows
 
 
-def test_pixels() -> float:
-    """k-NN accuracy of raw pixels on the same splits, through the same validation pipeline."""
-    cfg = Config.fromfile(CONFIG)
-    init_default_scope('mmpretrain')
-    splits = DATASETS.build(cfg.val_dataloader.dataset)
-    features: dict[str, list[np.ndarray]] = dict(bank=[], query=[])
-    labels: dict[str, list[int]] = dict(bank=[], query=[])
-    for index in track(range(len(splits)), description='raw pixels'):
-        sample = splits[index]
-        split = sample['data_samples'].knn_split
-        features[split].append(sample['inputs'].float().flatten().numpy())
-        labels[split].append(int(sample['data_samples'].gt_label))
-    mean = np.mean(features['bank'], axis=0)  # cosine similarity needs centered pixels
-    bank, query = (torch.from_numpy(np.stack(features[s]) - mean) for s in ('bank', 'query'))
-    ks = tuple(cfg.val_evaluator.ks)
-    predictions = weighted_knn(bank, torch.tensor(labels['bank']), query, ks=ks)
-    truth = torch.tensor(labels['query'])
-    return max((predictions[k][:, 0] == truth).float().mean().item() * 100 for k in ks)
-
-
-def show_pretraining() -> None:
-    """Pre-train, and compare the teacher's features with an untrained network's and with pixels."""
-    start = time.time()
-    checkpoint = pretrain()
-    minutes = (time.time() - start) / 60
-    pixels = test_pixels()
-    untrained = test('none', WORK_DIR / 'knn_untrained.json')
-    trained = test(checkpoint, WORK_DIR / 'knn_trained.json')
-    attention, curves = WORK_DIR / 'attention.png', WORK_DIR / 'curves.png'
-    run('tools/analysis_tools/visualize_attention.py', CONFIG, checkpoint, '--out', attention)
-    run('tools/analysis_tools/plot_curves.py', WORK_DIR, '--out', curves)
-
-    table = Table('features', 'k-NN top-1 (%)', title='held-out digits, best k of each row')
-    table.add_row('raw pixels', f'{pixels:.1f}')
-    table.add_row('the same network, untrained', f'{untrained:.1f}')
-    table.add_row('teacher, pre-trained', f'[bold]{trained:.1f}[/bold]')
-    console.print()
-    console.print(table)
-    console.print(f'Data and training took {minutes:.1f} minutes.')
-    console.print(f'Attention maps: {attention}\nCurves: {curves}')
-    lead = trained - max(pixels, untrained)
-    if lead < MARGIN:
-        sys.exit(f'demo failed: the teacher leads by {lead:.1f} points, at least {MARGIN} expected')
-
-
-def compare(config: str, checkpoint: Path) -> dict[str, dict[str, float]]:
-    """Train a downstream config from the teacher and from random weights, and draw predictions."""
+def fine_tune(config: str, checkpoint: Path, titles: dict[str, tuple[str, int]]) -> Rows:
+    """Train a config from the teacher and from random weights."""
     work_dir = checkpoint.parent / Path(config).stem
-    metrics = work_dir / 'metrics.json'
-    if not metrics.exists() or metrics.stat().st_mtime < checkpoint.stat().st_mtime:
+    if not is_newer(work_dir / 'metrics.json', checkpoint):
         run(
             *('tools/analysis_tools/compare_initialization.py', config),
             *('--checkpoint', checkpoint, '--work-dir', work_dir),
         )
+    metrics = json.loads((work_dir / 'metrics.json').read_text())
+    sides = dict(teacher=metrics['pretrained'], untrained=metrics['scratch'])
+    return {
+        title: {column: unit * side[name] for column, side in sides.items()}
+        for title, (name, unit) in titles.items()
+    }
+
+
+def draw_predictions(config: str, checkpoint: Path) -> None:
+    """Draw what a detector or segmentor predicts, trained from the teacher and from scratch."""
+    work_dir = checkpoint.parent / Path(config).stem
     columns = [
         f'{name}={work_dir / name / (work_dir / name / "last_checkpoint").read_text().strip()}'
         for name in ('pretrained', 'scratch')
@@ -137,27 +112,61 @@ def compare(config: str, checkpoint: Path) -> dict[str, dict[str, float]]:
     picture = work_dir / 'predictions.png'
     run('tools/analysis_tools/visualize_predictions.py', config, *columns, '--out', picture)
     console.print(f'Predictions: {picture}')
-    return json.loads(metrics.read_text())
+
+
+def show(rows: Rows) -> None:
+    """Print the table; stop if the teacher is not ahead in every row, in k-NN by a margin."""
+    table = Table('%', *COLUMNS, title='the teacher, the same network untrained, raw pixels')
+    for title, values in rows.items():
+        cells = [f'{values[column]:.1f}' if column in values else '' for column in COLUMNS]
+        table.add_row(title, f'[bold]{cells[0]}[/bold]', *cells[1:])
+    console.print()
+    console.print(table)
+    console.print('Of what is fine-tuned, the untrained network is training from scratch.')
+    leads = {
+        title: values['teacher'] - max(v for column, v in values.items() if column != 'teacher')
+        for title, values in rows.items()
+    }
+    if behind := [title for title, lead in leads.items() if lead <= 0]:
+        sys.exit(f'demo failed: the pre-trained weights are not ahead in {"; ".join(behind)}')
+    if (lead := leads['knn, top1']) < MARGIN:
+        sys.exit(f'demo failed: the teacher leads by {lead:.1f} points, at least {MARGIN} expected')
+
+
+def measure_classification(checkpoint: Path) -> Rows:
+    """Rows of the table that need no detector and no segmentor."""
+    rows = evaluate(checkpoint)
+    for config, titles in CLASSIFICATION.items():
+        rows |= fine_tune(config, checkpoint, titles)
+    return rows
+
+
+def show_pretraining() -> None:
+    """Pre-train, and compare the teacher with the same network untrained and with pixels."""
+    start = time.time()
+    checkpoint = pretrain()
+    minutes = (time.time() - start) / 60
+    rows = measure_classification(checkpoint)
+    attention, curves = WORK_DIR / 'attention.png', WORK_DIR / 'curves.png'
+    run('tools/analysis_tools/visualize_attention.py', CONFIG, checkpoint, '--out', attention)
+    run('tools/analysis_tools/plot_curves.py', WORK_DIR, '--out', curves)
+    console.print(f'\nAttention maps: {attention}\nCurves: {curves}')
+    console.print(
+        f'Data and training took {minutes:.1f} minutes, all {(time.time() - start) / 60:.1f}.'
+    )
+    show(rows)
 
 
 def show_transfer() -> None:
     """Fine-tune detector and segmentor on few labeled images, pre-trained beside scratch."""
     start = time.time()
     checkpoint = pretrain()
-    table = Table('', 'pre-trained', 'scratch', title='fine-tuned on few labeled images')
-    behind = []
-    for config, names in TRANSFER.items():
-        metrics = compare(config, checkpoint)
-        for title, name in names.items():
-            pretrained, scratch = (metrics[side][name] for side in ('pretrained', 'scratch'))
-            table.add_row(title, f'[bold]{pretrained:.3g}[/bold]', f'{scratch:.3g}')
-            if pretrained <= scratch:
-                behind.append(title)
-    console.print()
-    console.print(table)
+    rows = measure_classification(checkpoint)
+    for config, titles in TRANSFER.items():
+        rows |= fine_tune(config, checkpoint, titles)
+        draw_predictions(config, checkpoint)
     console.print(f'This stage took {(time.time() - start) / 60:.1f} minutes.')
-    if behind:
-        sys.exit(f'demo failed: the pre-trained weights are not ahead in {", ".join(behind)}')
+    show(rows)
 
 
 def main() -> None:

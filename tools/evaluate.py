@@ -1,6 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Evaluate a pre-trained network on frozen features: k-NN, linear probing, logistic regression,
-clustering, few labels.
+clustering, k-means, few labels.
 
 Features are extracted once and kept; what was interrupted, and a second protocol, go on from them.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from mmengine.config import DictAction
 from rich.console import Console
 
 from ibot_mm.engine.distributed import finish_processes, start_processes
@@ -28,6 +29,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--data', metavar='ROOT', help='images, train/CLASS and val/CLASS in it')
     parser.add_argument('--config', help='pre-training config, for its model and without --data')
+    parser.add_argument(
+        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='what the checkpoint does not tell, such as num_heads=6',
+    )  # fmt: skip
     parser.add_argument('--network', choices=['teacher', 'student'], default=request.network)
     parser.add_argument(
         '--protocols', nargs='+', choices=PROTOCOLS, default=request.protocols, metavar='NAME',

@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Sequence
 
 import torch
+from mmengine.config import DictAction
 
 from ibot_mm.feature_extraction import KINDS, extract
 
@@ -28,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--num-workers', type=int, default=4, help='default: 4')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--config', help='pre-training config of the checkpoint, if it is needed')
+    parser.add_argument(
+        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='what the checkpoint does not tell, such as num_heads=6',
+    )  # fmt: skip
     args = parser.parse_args(argv)
     out, names = extract(**vars(args))
     print(f'{out}: features of {len(names)} images')

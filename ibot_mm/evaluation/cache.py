@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Features on disk: a memory map that an interrupted extraction goes on from."""
 
+import functools
 import hashlib
 import json
 import os
@@ -168,10 +169,12 @@ def fingerprint_weights(network: nn.Module) -> str:
 def fingerprint_images(paths: Sequence[str]) -> str:
     """Hash of a list of images: names, and of those on a local disk sizes and times of change.
 
-    Names count from the folder that all have in common, so that it may move.
+    Names count from the folder that all have in common, so that it may move. Paths are read one by
+    one: they need not be in memory.
     """
     digest = hashlib.sha256()
-    common = os.path.commonpath(paths) if len(paths) > 1 else os.path.dirname(paths[0])
+    start = os.path.dirname(paths[0])
+    common = functools.reduce(lambda found, path: os.path.commonpath((found, path)), paths, start)
     for path in paths:
         digest.update(os.path.relpath(path, common).encode())
         if os.path.exists(path):

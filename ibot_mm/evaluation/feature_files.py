@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,22 @@ class FeatureWriter(Protocol):
         """Finish the file."""
 
 
+def check_feature_file(path: str | Path) -> None:
+    """Refuse a file that could not be written.
+
+    Raises:
+        ValueError: If the suffix is not one of ``SUFFIXES``.
+        ImportError: If it is a parquet, and pyarrow is not installed.
+    """
+    suffix = Path(path).suffix
+    if suffix not in SUFFIXES:
+        raise ValueError(
+            f'features are written to {", ".join(SUFFIXES)}, got {str(path)!r}: change its suffix'
+        )
+    if suffix == '.parquet' and find_spec('pyarrow') is None:
+        raise ImportError('.parquet needs pyarrow: pip install pyarrow, or write .safetensors')
+
+
 def open_writer(path: str | Path, names: Sequence[str], shape: Sequence[int], dtype: str) -> Any:
     """Choose the kind of file by its suffix.
 
@@ -34,17 +51,12 @@ def open_writer(path: str | Path, names: Sequence[str], shape: Sequence[int], dt
         dtype: 'float32' or 'float16'.
 
     Raises:
-        ValueError: If the suffix is none of these, or a name has a line break.
-        ImportError: If pyarrow is not installed and the file is a parquet.
+        ValueError: If a name has a line break; see also :func:`check_feature_file`.
     """
+    check_feature_file(path)
     kinds = dict(zip(SUFFIXES, (_Numpy, _Safetensors, _Parquet)))
-    suffix = Path(path).suffix
-    if suffix not in kinds:
-        raise ValueError(
-            f'features are written to {", ".join(SUFFIXES)}, got {str(path)!r}: change its suffix'
-        )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return kinds[suffix](Path(path), names, tuple(shape), np.dtype(dtype))
+    return kinds[Path(path).suffix](Path(path), names, tuple(shape), np.dtype(dtype))
 
 
 class _Numpy:
@@ -100,11 +112,9 @@ class _Parquet:
     def __init__(
         self, path: Path, names: Sequence[str], shape: tuple[int, ...], dtype: np.dtype
     ) -> None:
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise ImportError('.parquet needs pyarrow: pip install pyarrow') from error
+        import pyarrow
+        import pyarrow.parquet
+
         self.arrow: Any = pyarrow
         self.path, self.names, self.row = path, names, 0
         self.type = pyarrow.list_(pyarrow.from_numpy_dtype(dtype), int(np.prod(shape)))

@@ -35,7 +35,7 @@ def summary_rows(
     Returns:
         Dicts of ``protocol``, ``metric``, ``value``, ``setting`` and ``published``.
     """
-    if protocol == 'clustering':
+    if protocol in ('clustering', 'kmeans'):
         (found,) = measurements
         rows = [(protocol, name, value, found.setting) for name, value in found.metrics.items()]
         details = [name for _, name, _, _ in rows]
@@ -97,7 +97,7 @@ def make_table(columns: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -
 
 
 def _setting(setting: Mapping[str, Any]) -> str:
-    hidden = ('share', 'images', 'protocol', 'prototypes_used')
+    hidden = ('share', 'images', 'protocol', 'prototypes_used', 'clusters')
     return ', '.join(f'{name}={value:g}' for name, value in setting.items() if name not in hidden)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from torch import Tensor
 
@@ -17,9 +17,10 @@ from .extraction import LOADING, Loading, extract_features
 from .features import NEIGHBORS, FeatureSettings
 from .frozen_splits import FrozenSplits
 from .protocols import PROTOCOLS, Measurement, Options
-from .splits import labels_of, paths_of
+from .splits import ImagePaths, labels_of
 
 NAMES = ('train', 'val')
+CHUNK = 8192  # rows in memory at once
 
 
 def check_protocols(
@@ -73,11 +74,11 @@ def extract_splits(
         project: See :class:`~ibot_mm.evaluation.frozen_splits.FrozenSplits`. Defaults to None.
         loading: How images are loaded.
         dtype: Of the stored features, 'float32' or 'float16'. Defaults to 'float32'.
-        center: Whether to subtract the mean of the training features, which are then read into
-            memory. Defaults to False.
+        center: Whether to subtract the mean of the training features; the centered ones are stored
+            beside the others. Defaults to False.
     """
     extractor.to(loading.device)
-    features = []
+    caches = []
     for dataset, name in zip(datasets, NAMES):
         image = dataset[0]['inputs'][None].to(loading.device)
         layout = extractor.layout(loading.prepare(image))
@@ -89,11 +90,10 @@ def extract_splits(
             dtype,
         )
         extract_features(extractor, dataset, cache, loading, f'features of {name}')
-        features.append(cache.features())
+        caches.append(cache)
     if center:
-        mean = features[0].float().mean(dim=0)
-        features = [part.float() - mean for part in features]
-    train, held_out = features
+        caches = _center(caches)
+    train, held_out = (cache.features() for cache in caches)
     train_labels, held_out_labels = (labels_of(dataset) for dataset in datasets)
     return FrozenSplits(
         train,
@@ -107,11 +107,30 @@ def extract_splits(
     )
 
 
+def _center(caches: Sequence[FeatureCache]) -> list[FeatureCache]:
+    """Caches of the same features less the mean of the first cache's, made part by part."""
+    first = caches[0]
+    total = sum(part.double().sum(dim=0) for part in first.features().split(CHUNK))
+    mean = total / first.shape[0]
+    centered = []
+    for cache, name in zip(caches, NAMES):
+        key = cache.key | dict(centered_by=first.folder.name)
+        target = FeatureCache(cache.folder.parent, name, key, cache.shape, cache.dtype.name)
+        pending, features = torch.from_numpy(target.pending()), cache.features()
+        barrier()
+        if is_main_process():
+            for rows in pending.split(CHUNK):
+                target.write(rows.numpy(), features[rows].double() - mean)
+        barrier()
+        centered.append(target)
+    return centered
+
+
 def cache_key(extractor: Any, dataset: BaseDataset, loading: Loading) -> dict[str, Any]:
     """List what the features of a data set depend on: weights, images, view, settings."""
     hashes: list[Any] = [None]
     if is_main_process():
-        hashes = [fingerprint_images(paths_of(dataset))]
+        hashes = [fingerprint_images(ImagePaths(dataset))]
     broadcast_object_list(hashes)
     colors = torch.tensor([[0, 100, 200], [255, 50, 150]], dtype=torch.uint8)  # two BGR pixels
     prepared = loading.prepare(colors.T[None, :, None].to(loading.device))  # (1, 3, 1, 2)

@@ -11,6 +11,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from torch import Tensor
 
+from ibot_mm.functional.class_labels import absent_classes, class_difference
+
 PREPARE = """
 Put the images into one folder per class, with the same classes in both splits:
     ROOT/train/CLASS/*.jpg
@@ -75,18 +77,21 @@ def check_splits(
     for split, name in zip((train, held_out), names):
         if len(split) == 0 or split.get_data_info(0).get('gt_label') is None:
             raise DataError(f'the images of split {name} have no labels.{PREPARE}')
-    classes = [tuple(split.metainfo.get('classes') or ()) for split in (train, held_out)]
-    if classes[0] != classes[1]:
-        raise DataError(f'the classes of both splits differ: {_difference(classes, names)}')
-    if classes[0] and len(classes[0]) < 2:
-        raise DataError(f'there is only one class, {classes[0][0]!r}: two are needed')
-    for split, name in zip((train, held_out), names):
-        if missing := sorted(set(range(len(classes[0]))) - set(labels_of(split).tolist())):
-            listed = ', '.join(repr(classes[0][label]) for label in missing[:4])
-            raise DataError(
-                f'split {name} has no image of {len(missing)} of {len(classes[0])} classes: '
-                f'{listed}{", ..." if len(missing) > 4 else ""}'
-            )
+    classes = {
+        name: tuple(split.metainfo.get('classes') or ())
+        for split, name in zip((train, held_out), names)
+    }
+    first = classes[names[0]]
+    if difference := class_difference(classes):
+        raise DataError(f'the classes of both splits differ: {difference}')
+    if first and len(first) < 2:
+        raise DataError(f'there is only one class, {first[0]!r}: two are needed')
+    labels = {
+        f'split {name}': labels_of(split).unique().tolist()
+        for split, name in zip((train, held_out), names)
+    }
+    if absent := absent_classes(labels, range(len(first)), first):
+        raise DataError(absent)
 
 
 def labels_of(dataset: BaseDataset) -> Tensor:
@@ -94,16 +99,18 @@ def labels_of(dataset: BaseDataset) -> Tensor:
     return torch.as_tensor(np.array(dataset.get_gt_labels(), dtype=np.int64))
 
 
-def paths_of(dataset: BaseDataset) -> list[str]:
-    """Return the paths of all images of a data set, in its order."""
-    return [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
+class ImagePaths(Sequence[str]):
+    """Paths of all images of a data set, in its order, read from it one by one."""
 
+    def __init__(self, dataset: BaseDataset) -> None:
+        self.dataset = dataset
 
-def _difference(classes: Sequence[tuple[str, ...]], names: Sequence[str]) -> str:
-    alone = [sorted(set(classes[i]) - set(classes[1 - i])) for i in (0, 1)]
-    parts = [
-        f'only {name} has {", ".join(map(repr, found[:4]))}{", ..." if len(found) > 4 else ""}'
-        for name, found in zip(names, alone)
-        if found
-    ]
-    return '; '.join(parts) or f'their order differs, {classes[0][:4]} and {classes[1][:4]}'
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read the path of an image."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.dataset.get_data_info(index)['img_path']

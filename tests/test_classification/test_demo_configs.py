@@ -88,3 +88,23 @@ def test_a_head_of_a_thousand_classes_stops_before_training(name, small, train):
         ValueError, match='data have 10 classes, and model.head.num_classes is 1000'
     ):
         train(cfg)
+
+
+@pytest.mark.slow
+def test_unsupervised_demo_reports_its_clusters(data, train, tmp_path):
+    cfg = Config.fromfile(CONFIGS / 'unsupervised_vit_demo.py')
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=20)
+    cfg.train_dataloader.dataset.data_root = str(data)
+    for split in ('bank', 'query'):
+        cfg.val_dataloader.dataset[split].data_root = str(data)
+    cfg.test_dataloader = cfg.val_dataloader
+    cfg.train_cfg.update(max_epochs=2, val_interval=2)
+    cfg.learning_rate_schedule.warmup = 1
+    cfg.param_scheduler = [cfg.learning_rate_schedule, cfg.weight_decay_schedule]
+    cfg.default_hooks.temperature.warmup_epochs = 1
+    cfg.default_hooks.progress = None
+    cfg.update(work_dir=str(tmp_path / 'work_dir'), launcher='none')
+    runner = train(cfg)
+    assert runner.model.head.num_prototypes == 10
+    for metric in ('clustering/acc', 'clustering/nmi', 'knn/top1_k10'):
+        assert 0 <= runner.message_hub.get_scalar(f'val/{metric}').current() <= 100

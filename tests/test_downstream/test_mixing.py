@@ -4,12 +4,14 @@
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import HOOKS, METRICS, MODELS, DefaultScope
+from mmpretrain.structures import DataSample
 
 from .conftest import backward, build, detection_batch, segmentation_batch
 
@@ -235,6 +237,36 @@ def test_pre_training_of_mmpretrain(documented, image_folder, tmp_path, train):
     assert hub.get_scalar('train/grad_norm').current() > 0
     rates = hub.get_scalar('train/lr').data[0]
     assert rates[0] < rates[1] == pytest.approx(1.5e-4 * 4096 / 256)  # warmed up in an epoch
+
+
+def test_linear_probing_in_mmpretrain(documented, save_checkpoint):
+    cfg = Config.fromfile(documented / 'linear_sweep.py')
+    assert cfg.optim_wrapper.optimizer.lr == 64
+    assert cfg.val_evaluator == dict(type='ibot_mm.SweepAccuracy')
+    assert cfg.model.head.in_channels == 1536
+    arch = dict(ARCH, num_layers=1)
+    cfg.model.backbone.backbone.update(arch=arch, img_size=32)
+    path = save_checkpoint(arch=arch, img_size=32)
+    cfg.model.backbone.backbone.init_cfg.checkpoint = str(path)
+    cfg.model.head.update(num_classes=3, in_channels=64)
+    model = build(cfg)
+    model.init_weights()
+    stored = torch.load(path)['state_dict']['teacher.backbone.layers.0.attn.qkv.weight']
+    assert torch.equal(model.backbone.backbone.layers[0].attn.qkv.weight, stored)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        metric, hook = METRICS.build(cfg.val_evaluator), HOOKS.build(cfg.custom_hooks[0])
+    samples = [DataSample().set_gt_label(label) for label in (0, 1, 2)]
+    batch = dict(inputs=torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8), data_samples=samples)
+    before = model.head.weight.detach().clone()
+    assert model.train_step(batch, wrapper)['loss'] > 0
+    moved = (model.head.weight.detach() - before).flatten(1).norm(dim=1)
+    assert moved[0] > 0 and moved.argmax() == 44  # each by its own rate
+    predicted = model.eval().val_step(batch)
+    metric.process(batch, [sample.to_dict() for sample in predicted])
+    values = metric.evaluate(3)
+    hook.after_val_epoch(SimpleNamespace(model=model), values)
+    assert model.head.best_head == values['sweep/best_head'] >= 0
 
 
 def test_package_of_ones_own(documented):

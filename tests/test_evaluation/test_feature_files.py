@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from ibot_mm.evaluation import feature_files
 from ibot_mm.evaluation.feature_files import open_writer
+from ibot_mm.feature_extraction import extract
 
 NAMES = ['a/1.png', 'a/2.png', 'b/ö.png']
 
@@ -52,3 +54,9 @@ def test_file_is_not_there_before_it_is_whole(tmp_path):
 def test_unknown_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r'\.npy, \.safetensors, \.parquet, got .*x\.csv'):
         open_writer(tmp_path / 'x.csv', NAMES, (2,), 'float32')
+
+
+def test_parquet_without_pyarrow_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_files, 'find_spec', lambda name: None)
+    with pytest.raises(ImportError, match='needs pyarrow: pip install pyarrow'):
+        extract('nothing.pth', tmp_path, out='x.parquet')

@@ -187,7 +187,7 @@ def test_bad_requests_are_refused(request_, changes, message):
     [
         (dict(kind='head'), 'kind must be one of'),
         (dict(dtype='int8'), "got 'int8'"),
-        (dict(out='x.csv'), r'must end in one of .* got .x\.csv'),
+        (dict(out='x.csv'), r'written to \.npy, .* got .x\.csv'),
         (dict(folder='/nowhere'), 'there is no folder /nowhere'),
     ],
 )

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from ibot_mm.evaluation import DataError, evaluation_view, folder_splits
-from ibot_mm.evaluation.splits import labels_of, paths_of
+from ibot_mm.evaluation.splits import ImagePaths, labels_of
 
 
 def build(root):
@@ -22,7 +22,8 @@ def test_splits(root):
     train, held_out = build(root)
     assert (len(train), len(held_out)) == (24, 12)
     assert labels_of(held_out).tolist() == sorted(4 * [0, 1, 2])
-    assert paths_of(train)[0].endswith('train/class_0/0.png')
+    paths = ImagePaths(train)
+    assert paths[0].endswith('train/class_0/0.png') and len(set(paths)) == len(paths) == 24
     assert train[0]['inputs'].shape == (3, 16, 16)
 
 
@@ -55,7 +56,7 @@ def empty(root):
         (lambda root: shutil.rmtree(root / 'val/class_2'), "only train has 'class_2'"),
         (
             lambda root: [file.unlink() for file in (root / 'val/class_1').iterdir()],
-            "split val has no image of 1 of 3 classes: 'class_1'",
+            "split val has no image of 1 of the 3 classes: 'class_1'",
         ),
         (one_class, "there is only one class, 'class_0'"),
         (empty, 'no image found'),

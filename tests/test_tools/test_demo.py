@@ -51,25 +51,77 @@ def test_demo_at_small_size(tmp_path):
         assert min(Image.open(picture).size) > 100
 
 
-@pytest.mark.parametrize(
-    'mask_ap, behind',
-    [(0.2, None), (0.1, 'not ahead in .* mask AP'), (0.05, 'not ahead in .* mask')],
-)
-def test_transfer_fails_unless_ahead_in_every_metric(mask_ap, behind, monkeypatch, capsys):
+@pytest.fixture
+def demo(monkeypatch):
+    """The tool, of which nothing is trained and everything measured at once."""
     spec = importlib.util.spec_from_file_location('demo', TOP / 'tools/demo.py')
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
-    scratch = {'coco/bbox_mAP': 0.1, 'coco/segm_mAP': 0.1, 'mIoU': 10.0}
-    pretrained = {'coco/bbox_mAP': 0.2, 'coco/segm_mAP': mask_ap, 'mIoU': 20.0}
-    monkeypatch.setattr(demo, 'pretrain', lambda: Path('epoch_1.pth'))
-    monkeypatch.setattr(demo, 'compare', lambda *_: dict(pretrained=pretrained, scratch=scratch))
-    if behind:
-        with pytest.raises(SystemExit, match=behind):
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, 'pretrain', lambda: Path('epoch_1.pth'))
+    monkeypatch.setattr(module, 'draw_predictions', lambda *_: None)
+    rows = {
+        'knn, top1': dict(teacher=70.0, untrained=40.0, pixels=45.0),
+        'clustering, nmi': dict(teacher=50.0, untrained=40.0),
+    }
+    monkeypatch.setattr(module, 'evaluate', lambda _: {k: dict(v) for k, v in rows.items()})
+    monkeypatch.setattr(
+        module,
+        'fine_tune',
+        lambda config, checkpoint, titles: {t: dict(teacher=2.0, untrained=1.0) for t in titles},
+    )
+    module.rows = rows
+    return module
+
+
+@pytest.mark.parametrize(
+    'title, values, message',
+    [
+        ('knn, top1', dict(teacher=70.0), None),
+        ('knn, top1', dict(teacher=59.0), 'leads by 14.0 points, at least 15'),
+        ('knn, top1', dict(teacher=40.0), 'not ahead in knn, top1$'),
+        ('clustering, nmi', dict(untrained=50.0), 'not ahead in clustering, nmi$'),
+    ],
+)
+def test_demo_fails_unless_ahead_in_every_row(title, values, message, demo, capsys):
+    demo.rows[title] |= values
+    if message:
+        with pytest.raises(SystemExit, match=message):
             demo.show_transfer()
     else:
         demo.show_transfer()
     printed = capsys.readouterr().out
-    assert all(title in printed for title in ('box AP', 'mask AP', 'mIoU'))
+    wanted = ('knn, top1', 'clustering, nmi', '300 labels', 'box AP', 'mask AP', 'mIoU')
+    assert all(name in printed for name in wanted)
+    assert 'pixels' in printed and '45.0' in printed
+
+
+def test_results_of_tools_become_rows(demo, monkeypatch, tmp_path):
+    spec = importlib.util.spec_from_file_location('fresh_demo', TOP / 'tools/demo.py')
+    fresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fresh)
+    checkpoint = tmp_path / 'epoch_1.pth'
+    checkpoint.touch()
+    row = dict(protocol='knn', metric='top1', value=50.0)
+    commands = []
+
+    def write(*command):
+        commands.append(command[0])
+        if command[0] == 'tools/evaluate.py':
+            path = Path(command[-1]) / 'results.json'
+            content = dict(summary=dict(teacher=[row], pixels=[row | dict(value=30.0)]))
+        else:
+            path = Path(command[-1]) / 'metrics.json'
+            content = dict(pretrained={'coco/bbox_mAP': 0.2}, scratch={'coco/bbox_mAP': 0.1})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+
+    monkeypatch.setattr(fresh, 'run', write)
+    monkeypatch.setattr(fresh, 'WORK_DIR', tmp_path)
+    for _ in range(2):  # the second time nothing is run
+        assert fresh.evaluate(checkpoint) == {'knn, top1': dict(teacher=50.0, pixels=30.0)}
+        found = fresh.fine_tune('detector.py', checkpoint, {'AP': ('coco/bbox_mAP', 100)})
+        assert found == {'AP': dict(teacher=20.0, untrained=10.0)}
+    assert len(commands) == 2
 
 
 def test_make_refuses_an_unknown_stage():

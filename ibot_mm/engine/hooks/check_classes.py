@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ibot_mm.functional.class_labels import absent_classes, class_difference
 from ibot_mm.registry import HOOKS
 
 
@@ -58,14 +59,13 @@ class CheckClassesHook(Hook):
                 'are a part on purpose, set default_hooks.classes.allow_missing=True.'
             )
         _compare_names(splits)
-        for split, present in labels.items():
-            missing = sorted(found - set(present))
-            if missing and not self.allow_missing:
-                raise ValueError(
-                    f'{split}_dataloader has no image of {len(missing)} of the {len(found)} '
-                    f'classes, such as {missing[:5]}: are both splits of the same data? If it is '
-                    'on purpose, set default_hooks.classes.allow_missing=True.'
-                )
+        present = {f'{split}_dataloader': values for split, values in labels.items()}
+        absent = absent_classes(present, found)
+        if absent and not self.allow_missing:
+            raise ValueError(
+                f'{absent}. Are both splits of the same data? If it is on purpose, set '
+                'default_hooks.classes.allow_missing=True.'
+            )
 
 
 def _labels(dataset: Any, split: str) -> list[int]:
@@ -90,12 +90,10 @@ def _labels(dataset: Any, split: str) -> list[int]:
 def _compare_names(splits: dict[str, Any]) -> None:
     """Classes that are named by their folders must be the same folders."""
     names = {split: getattr(dataset, 'CLASSES', None) for split, dataset in splits.items()}
-    first, *rest = names.values()
-    for other in rest:
-        if first and other and list(first) != list(other):
-            different = sorted(set(first) ^ set(other)) or 'the same ones in another order'
-            raise ValueError(
-                f'Training and validation data name their classes differently: {different[:6]} are '
-                'not in both. Labels count the folders of a split in order, so that they would not '
-                'mean the same.'
-            )
+    if len(names) < 2 or not all(names.values()):
+        return
+    if difference := class_difference(names):
+        raise ValueError(
+            f'Training and validation data name their classes differently: {difference}. Labels '
+            'count the folders of a split in order, so that they would not mean the same.'
+        )

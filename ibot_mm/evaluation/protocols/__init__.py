@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ..frozen_splits import FrozenSplits
 from .clustering import clustering
 from .few_labels import few_labels
+from .kmeans import kmeans
 from .knn import knn
 from .linear import linear
 from .logistic import logistic
@@ -17,7 +18,12 @@ from .measurement import Measurement, Options, best_of
 
 Protocol = Callable[[FrozenSplits, Options], list[Measurement]]
 PROTOCOLS: dict[str, Protocol] = dict(
-    knn=knn, linear=linear, logistic=logistic, clustering=clustering, few_labels=few_labels
+    knn=knn,
+    linear=linear,
+    logistic=logistic,
+    clustering=clustering,
+    kmeans=kmeans,
+    few_labels=few_labels,
 )
 
 __all__ = ['PROTOCOLS', 'Measurement', 'Options', 'Protocol', 'best_of']

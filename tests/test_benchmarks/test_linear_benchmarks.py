@@ -1,0 +1,35 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Benchmarks of linear probing and of memory, at a size of a second."""
+
+import pytest
+
+from benchmarks import evaluation_memory, linear_sweep, measurement, online_probe
+
+
+def test_linear_sweep(capsys):
+    options = ['--batch-size=2', '--image-size=32', '--classes=3', '--rounds=1']
+    result = linear_sweep.main(options)
+    (ratio,) = result['settings']['over_one']
+    figures = result['figures']
+    expected = figures[measurement.OURS]['median'] / figures[linear_sweep.SINGLE]['median']
+    assert ratio == pytest.approx(expected)
+    assert f'{ratio:.2f} times as long as one' in capsys.readouterr().out
+
+
+def test_online_probe(capsys):
+    options = [
+        '--arch=tiny', '--batch-size=2', '--global-crop-size=64', '--local-crops=0',
+        '--prototypes=64', '--rounds=1',
+    ]  # fmt: skip
+    result = online_probe.main(options)
+    (share,) = result['settings']['share']
+    figures = result['figures']
+    assert share == pytest.approx(figures['probe']['median'] / figures['step']['median'])
+    assert 'adds' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_images():
+    few, many = (evaluation_memory.measure(number) for number in (400, 3200))
+    assert many['stored'] - few['stored'] > 25
+    assert many['peak'] - few['peak'] < 10
