@@ -1,10 +1,10 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Weights of any origin: locate, open, recognize, describe, adapt, load or export, report."""
 
-from .architecture import Architecture, describe_backbone, describe_network
+from .architecture import describe_backbone, describe_network
 from .checkpoint import Checkpoint
-from .convert import convert, express, revert
-from .export import Export
+from .convert import convert, revert
+from .export import LIBRARIES, Export
 from .formats import FORMATS
 from .formats.published import published_to_ibot_mm
 from .formats.swin import to_unfold_order
@@ -17,28 +17,19 @@ from .load import (
     rebuild_backbone,
 )
 from .locate import CheckpointError
-from .names import Format
-from .parts import PARTS, Part
-from .pretrained import Pretrained
-from .pretrained_head import PretrainedHead, read_head
-from .recognize import Network, find_networks, recognize
+from .pretrained import Pretrained, PretrainedHead, read_head
+from .recognize import find_networks, recognize
 from .report import LoadReport
 from .verify import verify_checkpoint
-from .vit_targets import LIBRARIES
-from .write import check_output, publish, write_export, write_folder, write_weights
+from .write import check_output, publish, write_export, write_weights
 
 __all__ = [
     'FORMATS',
     'LIBRARIES',
-    'PARTS',
-    'Architecture',
     'Checkpoint',
     'CheckpointError',
     'Export',
-    'Format',
     'LoadReport',
-    'Network',
-    'Part',
     'Pretrained',
     'PretrainedHead',
     'backbone_config',
@@ -48,7 +39,6 @@ __all__ = [
     'describe_network',
     'export_backbone',
     'export_checkpoint',
-    'express',
     'find_networks',
     'load_model',
     'load_weights',
@@ -61,6 +51,5 @@ __all__ = [
     'to_unfold_order',
     'verify_checkpoint',
     'write_export',
-    'write_folder',
     'write_weights',
 ]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 Table = Mapping[Any, str]  # template, or several that make up one of ours -> ours, see `rows`
 ROTARY = 'rotary'  # positions in the form of DINOv3, base 100, which our backbones have
+COMPUTED = 'computed, not learned'
 _PLACEHOLDERS = {'layer': r'\d+', 'stage': r'\d+', 'block': r'\d+', 'leaf': 'weight|bias'}
 
 
