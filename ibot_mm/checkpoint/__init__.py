@@ -1,11 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Weights of any origin: locate, open, recognize, describe, adapt, load or export, report."""
 
-from .architecture import describe_backbone, describe_network
 from .checkpoint import Checkpoint
-from .convert import convert, revert
 from .export import LIBRARIES, Export
-from .formats import FORMATS
 from .formats.published import published_to_ibot_mm
 from .formats.swin import to_unfold_order
 from .load import (
@@ -18,13 +15,11 @@ from .load import (
 )
 from .locate import CheckpointError
 from .pretrained import Pretrained, PretrainedHead, read_head
-from .recognize import find_networks, recognize
 from .report import LoadReport
 from .verify import verify_checkpoint
 from .write import check_output, publish, write_export, write_weights
 
 __all__ = [
-    'FORMATS',
     'LIBRARIES',
     'Checkpoint',
     'CheckpointError',
@@ -34,20 +29,14 @@ __all__ = [
     'PretrainedHead',
     'backbone_config',
     'check_output',
-    'convert',
-    'describe_backbone',
-    'describe_network',
     'export_backbone',
     'export_checkpoint',
-    'find_networks',
     'load_model',
     'load_weights',
     'publish',
     'published_to_ibot_mm',
     'read_head',
     'rebuild_backbone',
-    'recognize',
-    'revert',
     'to_unfold_order',
     'verify_checkpoint',
     'write_export',

@@ -37,7 +37,7 @@ class TimmModel(Family):
         tables.
         """
         if network.family == SWIN:
-            raise CheckpointError('the backbone is a ViT, and it holds a Swin Transformer')
+            raise CheckpointError('it holds a Swin Transformer, and the backbone is a ViT')
         model: Any = backbone.get_submodule('timm_model')
         title = f'{type(backbone).__name__} ({type(model).__name__} of timm)'
         if TIMM.anchor in network.own:

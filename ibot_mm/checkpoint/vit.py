@@ -69,8 +69,9 @@ class ViT(Family):
 
 def _refuse_foreign(network: Network) -> None:
     """Refuse what no ViT here is."""
-    kind = 'a Swin Transformer' if network.family == SWIN else network.foreign_kind
-    if kind is None and not network.num_layers:
-        kind = 'a ViT whose layers have names of no known format'
-    if kind:
-        raise CheckpointError(f'the backbone is a ViT, and it holds {kind}')
+    if network.family == SWIN:
+        raise CheckpointError('it holds a Swin Transformer, and the backbone is a ViT')
+    if network.foreign_kind:
+        raise CheckpointError(f'it holds {network.foreign_kind}')
+    if not network.num_layers:
+        raise CheckpointError('it holds a ViT whose layers have names of no known format')

@@ -4,15 +4,9 @@
 import pytest
 import torch
 
-from ibot_mm.checkpoint import (
-    CheckpointError,
-    backbone_config,
-    describe_backbone,
-    describe_network,
-    rebuild_backbone,
-    recognize,
-    write_weights,
-)
+from ibot_mm.checkpoint import CheckpointError, backbone_config, rebuild_backbone, write_weights
+from ibot_mm.checkpoint.architecture import describe_backbone, describe_network
+from ibot_mm.checkpoint.recognize import recognize
 from ibot_mm.models import MaskedSwinTransformer, MaskedVisionTransformer
 
 OPTIONS = [
