@@ -1,11 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Weights of any origin: locate, open, recognize, describe, adapt, load or export, report."""
 
-from .architecture import Architecture, describe_backbone, describe_network
 from .checkpoint import Checkpoint
-from .convert import convert, express, revert
-from .export import Export
-from .formats import FORMATS
+from .export import LIBRARIES, Export
 from .formats.published import published_to_ibot_mm
 from .formats.swin import to_unfold_order
 from .load import (
@@ -17,50 +14,31 @@ from .load import (
     rebuild_backbone,
 )
 from .locate import CheckpointError
-from .names import Format
-from .parts import PARTS, Part
-from .pretrained import Pretrained
-from .pretrained_head import PretrainedHead, read_head
-from .recognize import Network, find_networks, recognize
+from .pretrained import Pretrained, PretrainedHead, read_head
 from .report import LoadReport
 from .verify import verify_checkpoint
-from .vit_targets import LIBRARIES
-from .write import check_output, publish, write_export, write_folder, write_weights
+from .write import check_output, publish, write_export, write_weights
 
 __all__ = [
-    'FORMATS',
     'LIBRARIES',
-    'PARTS',
-    'Architecture',
     'Checkpoint',
     'CheckpointError',
     'Export',
-    'Format',
     'LoadReport',
-    'Network',
-    'Part',
     'Pretrained',
     'PretrainedHead',
     'backbone_config',
     'check_output',
-    'convert',
-    'describe_backbone',
-    'describe_network',
     'export_backbone',
     'export_checkpoint',
-    'express',
-    'find_networks',
     'load_model',
     'load_weights',
     'publish',
     'published_to_ibot_mm',
     'read_head',
     'rebuild_backbone',
-    'recognize',
-    'revert',
     'to_unfold_order',
     'verify_checkpoint',
     'write_export',
-    'write_folder',
     'write_weights',
 ]

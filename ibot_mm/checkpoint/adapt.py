@@ -6,18 +6,19 @@ from typing import Any
 
 from torch import Tensor, zeros_like
 
-from .architecture import Architecture, positions
-from .convert import num_layers
+from .architecture import Architecture, ask
+from .convert import num_layers, revert
 from .locate import CheckpointError
-from .names import ROTARY, Format
-from .parts import PARTS, PATCHES, UNSEEN, Part, ask, part_of, written
+from .names import COMPUTED, ROTARY, Format
 from .positions import (
     fit_position_embedding,
     inflate_kernel,
     resample_kernel,
     resize_relative_table,
 )
+from .recognize import Network, find_networks
 from .report import LoadReport, summary
+from .specification import PARTS, PATCHES, UNSEEN, Part, part_of
 
 State = dict[str, Tensor]
 _MAY_BE_ZERO = ('attn.qkv.bias', PATCHES.replace('weight', 'bias'))
@@ -36,30 +37,39 @@ _OTHER_POSITIONS = "no backbone here has such positions; ibot_mm.TimmVisionTrans
 
 
 def adapt(
-    weights: Mapping[str, Tensor],
-    format: Format,
+    network: Network,
     theirs: Architecture,
-    target: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
     ours: Architecture,
-    report: LoadReport,
+    title: str,
     grid: tuple[int, int],
-) -> State:
-    """Change weights into such as the backbone has, and note in the report what was done.
+) -> LoadReport:
+    """Change the weights of a network into such as a backbone has, and report what was done.
 
     Args:
-        weights: Of the checkpoint, under our names.
-        format: Of the checkpoint.
-        theirs: What its network is.
-        target: Weights of the backbone under our names.
+        network: Of the checkpoint.
+        theirs: What it is.
+        own: State dict of the backbone, of any known format.
         ours: What the backbone is.
-        report: Gets everything but ``loaded``; what keeps weights from being loaded goes to
-            ``differences``.
+        title: Its class.
         grid: Patches (h, w) of the images that the backbone is for.
 
     Returns:
-        The weights to load: names of ``target`` and its shapes.
+        What would be loaded, with names and shapes of ``own``; what keeps weights from being
+        loaded is in ``differences``.
     """
-    source = dict(weights)
+    filled = next(n for n in find_networks(own) if not n.prefix)
+    source, target = dict(network.weights.state), filled.weights.state
+    extras = [n for n, what in filled.weights.left_out.items() if what != COMPUTED]
+    report = LoadReport(
+        checkpoint=network.checkpoint.location,
+        format=network.format.title,
+        network=network.prefix,
+        backbone=title,
+        unexpected=list(network.weights.unknown),
+        left_out=network.left_out(),
+        new=[*filled.weights.unknown, *extras],  # such as a pyramid: no checkpoint of a ViT has it
+    )
     _fit_patches(source, target, report)
     sizes = _differences_of_size(theirs, ours, source)
     report.differences += sizes
@@ -71,9 +81,12 @@ def adapt(
         report.differences += _difference_of_positions(theirs, ours)
         report.differences += _differences_of_parts(theirs, source, target)
     _compare_unseen(theirs, ours, report)
-    _resize(source, target, format, theirs.grid or grid, grid, report)
+    _resize(source, target, network.format, theirs.grid or grid, grid, report)
     _sort_out(source, target, report)
-    return {name: tensor for name, tensor in source.items() if name in target}
+    weights = {name: tensor for name, tensor in source.items() if name in target}
+    report.state = revert(weights, filled.format, own)
+    report.loaded = list(report.state)
+    return report
 
 
 def _fit_patches(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
@@ -97,8 +110,8 @@ def _option(part: Part, architecture: Architecture, value: Any = None) -> str:
         return part.advice.format(number=value)
     options = part.option(architecture) if part.option else {}
     if 'arch' in options:
-        return f'set {written(options["arch"])} in arch'
-    return f'set {written(options)}'
+        return f'set {_written(options["arch"])} in arch'
+    return f'set {_written(options)}'
 
 
 def _differences_of_size(theirs: Architecture, ours: Architecture, source: State) -> list[str]:
@@ -124,18 +137,16 @@ def _differences_of_parts(
     """Parts that only one has, positions apart, each with the option that ends it."""
     found = []
     for name, part in _parts(name for name in source if name not in target).items():
-        if not is_left_out(name, target) and part.name != 'grid':
+        if not _is_left_out(name, target) and part.name != 'grid':
             advice = _option(part, theirs, theirs.values[part.name])
             found.append(f'the checkpoint has {part.title}, the backbone has none: {advice}')
     for part in _parts(name for name in target if name not in source).values():
-        lacking = _option_without(part, theirs) if part.lacking is None else part.lacking
+        lacking = part.lacking
+        if lacking is None:
+            lacking = f'set {_written(part.option(theirs))}' if part.option else ''
         if lacking and not part.may_start_new and part.name != 'grid':
             found.append(f'the backbone has {part.title}, the checkpoint has none: {lacking}')
     return found
-
-
-def _option_without(part: Part, theirs: Architecture) -> str:
-    return f'set {written(part.option(theirs))}' if part.option else ''
 
 
 def _parts(names: Any) -> dict[str, Part]:
@@ -149,7 +160,7 @@ def _parts(names: Any) -> dict[str, Part]:
 
 def _difference_of_positions(theirs: Architecture, ours: Architecture) -> list[str]:
     """A difference in how networks know where a patch is, with the option that ends it."""
-    source, target = positions(theirs), positions(ours)
+    source, target = theirs.positions, ours.positions
     if 'rotary' in theirs.unclear or (source == target and source != 'of an unknown kind'):
         return []
     return [
@@ -239,7 +250,7 @@ def _resize(
 def _sort_out(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
     """Take from the source what cannot be loaded, and say what becomes of everything."""
     for name in list(source):
-        if name not in target and is_left_out(name, target):
+        if name not in target and _is_left_out(name, target):
             part = part_of(name)
             report.left_out.setdefault(part.title if part else '', []).append(name)
             del source[name]
@@ -260,15 +271,23 @@ def _sort_out(source: State, target: Mapping[str, Tensor], report: LoadReport) -
         report.differences.append(f'the checkpoint is not complete, it lacks {names}')
 
 
-def is_left_out(name: str, target: Container[str]) -> bool:
-    """Whether a parameter of a checkpoint can be left out.
+def _is_left_out(name: str, target: Container[str]) -> bool:
+    """Whether a parameter of a checkpoint can be left out, which the backbone does not have.
 
-    Args:
-        name: Our name of it; the backbone has none of that name.
-        target: Our names of the backbone's parameters. One without [CLS] is meant for patches
-            only, and registers and distillation token are left out with it.
+    A backbone without [CLS] is meant for patches only; registers and distillation token go too.
     """
     if name in ('register_tokens', 'dist_token') and 'cls_token' not in target:
         return True
     part = part_of(name)
     return part is not None and part.may_drop
+
+
+def _written(options: Mapping[str, Any]) -> str:
+    """Arguments as one would write them in a config."""
+
+    def value(of: Any) -> str:
+        if isinstance(of, dict):
+            return f'dict({_written(of)})'
+        return repr(of).replace('e-0', 'e-') if isinstance(of, float) else repr(of)
+
+    return ', '.join(f'{name}={value(of)}' for name, of in options.items())

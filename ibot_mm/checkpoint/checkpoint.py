@@ -5,6 +5,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +43,7 @@ class Checkpoint:
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, location: str | Path) -> 'Checkpoint':
+    def open(cls, location: 'str | Path | Checkpoint') -> 'Checkpoint':
         """Read a checkpoint; nothing in it is run.
 
         Args:
@@ -50,12 +51,15 @@ class Checkpoint:
                 safetensors, known by its content, not by its name; a pickle of detectron2; a
                 folder of Hugging Face, OpenCLIP, torch.distributed.checkpoint or DeepSpeed; an
                 ``http(s)://`` address, kept in torch's cache; or a model of an mm package, such as
-                ``'mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k'``.
+                ``'mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k'``. A checkpoint
+                that is open already is given back.
 
         Raises:
             CheckpointError: If the file is not there, is no checkpoint, is damaged, would run code
                 or holds no tensors.
         """
+        if isinstance(location, Checkpoint):
+            return location
         file = find_file(location)
         content, meta = read_content(file)
         tensors = {_WRAPPERS.sub('', name): tensor for name, tensor in _flatten(content)}
@@ -65,6 +69,14 @@ class Checkpoint:
                 f'{file} holds no weights of a network, only: {held or type(content).__name__}.'
             )
         return cls(str(location), tensors, meta, _read_json(file))
+
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Say of errors that they are of this checkpoint."""
+        try:
+            yield
+        except CheckpointError as error:
+            raise CheckpointError(f'{self.location} cannot be used: {error}.') from error
 
     @cached_property
     def backbone_config(self) -> dict[str, Any]:

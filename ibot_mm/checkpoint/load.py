@@ -11,14 +11,48 @@ from torch import nn
 from ibot_mm.registry import MODELS
 
 from .checkpoint import Checkpoint
-from .export import Export
-from .families import family_named, family_of
+from .export import LIBRARIES, Export
+from .family import Family
 from .locate import CheckpointError
-from .parts import PATCHES
-from .recognize import TIMM_MODEL, recognize
+from .recognize import TIMM_MODEL, Network, find_networks, recognize
 from .report import LoadReport, summary
-from .timm_models import export_network
-from .vit_targets import LIBRARIES
+from .specification import PATCHES
+from .swin import Swin
+from .timm_models import TimmModel, export_timm_model
+from .vit import ViT
+
+FAMILIES: tuple[Family, ...] = (TimmModel(), Swin(), ViT())
+
+
+def family_of(backbone: nn.Module) -> Family:
+    """The family of a backbone.
+
+    Raises:
+        CheckpointError: If it is of none.
+    """
+    for family in FAMILIES:
+        if family.is_for(backbone):
+            return family
+    name = type(backbone).__name__
+    inside = [
+        network.prefix[:-1] for network in find_networks(backbone.state_dict()) if network.prefix
+    ]
+    if inside:
+        places = ' or '.join(f"'{place}'" for place in inside)
+        raise CheckpointError(
+            f'Weights are for a backbone, and {name} only contains one: move the init_cfg into '
+            f'the config of {places}.'
+        )
+    raise CheckpointError(
+        f"{name} is neither a ViT with mmpretrain's or mmseg's parameter names, such as "
+        'ibot_mm.MaskedVisionTransformer, ibot_mm.ViTPyramid or mmpretrain.VisionTransformer, nor '
+        'ibot_mm.TimmVisionTransformer, nor a Swin of an mm package.'
+    )
+
+
+def family_named(network: Network) -> Family:
+    """The family of a network in a checkpoint."""
+    return next(family for family in FAMILIES if family.name == network.family)
 
 
 def load_weights(
@@ -51,12 +85,9 @@ def load_weights(
             do not fit. The message names the causes and the options that end them.
     """
     family = family_of(backbone)
-    opened = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
-    try:
-        source = recognize(opened.tensors, network, prefix)
-        report, state = family.compare(backbone, source, opened, assume)
-    except CheckpointError as error:
-        raise CheckpointError(f'{opened.location} cannot be used: {error}.') from error
+    opened = Checkpoint.open(checkpoint)
+    with opened.named_in_errors():
+        report = family.compare(backbone, recognize(opened, network, prefix, assume))
     if report.differences and strict:
         raise CheckpointError(
             '\n'.join(
@@ -67,9 +98,9 @@ def load_weights(
                 ]
             )
         )
-    if not state:
+    if not report.state:
         raise CheckpointError(f'{opened.location}: no tensor of it fits {report.backbone}.')
-    backbone.load_state_dict(state, strict=False)
+    backbone.load_state_dict(report.state, strict=False)
     return report
 
 
@@ -85,12 +116,7 @@ def load_model(
         model: Algorithm, classifier, detector or segmentor. A pre-training, one with a
             ``teacher``, is evaluated by its backbones and takes every checkpoint of one; other
             models need all of their weights.
-        checkpoint: A location, see :meth:`Checkpoint.open`.
-        network: As of :func:`load_weights`. Defaults to 'teacher'.
-        assume: As of :func:`load_weights`. Defaults to None.
-
-    Returns:
-        What was loaded.
+        checkpoint, network, assume: As of :func:`load_weights`.
 
     Raises:
         CheckpointError: If the file cannot be read or lacks weights of the model.
@@ -125,10 +151,7 @@ def rebuild_backbone(
     """Build the backbone whose weights a checkpoint holds, and fill it.
 
     Args:
-        checkpoint: A location, see :meth:`Checkpoint.open`, or an open checkpoint.
-        network: As of :func:`load_weights`. Defaults to 'teacher'.
-        prefix: As of :func:`load_weights`. Defaults to None.
-        assume: As of :func:`load_weights`, such as ``dict(num_heads=6)``. Defaults to None.
+        checkpoint, network, prefix, assume: As of :func:`load_weights`.
 
     Returns:
         A backbone of this project in evaluation mode, with weights of the checkpoint's type, and
@@ -138,19 +161,15 @@ def rebuild_backbone(
         CheckpointError: If the file cannot be read, does not hold such a network, or one that no
             backbone of this project is.
     """
-    opened = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
-    try:
-        source = recognize(opened.tensors, network, prefix)
-        options = family_named(source).options(source, opened, assume)
-        backbone: Any = MODELS.build(options)
+    opened = Checkpoint.open(checkpoint)
+    with opened.named_in_errors():
+        source = recognize(opened, network, prefix, assume)
+        backbone: Any = MODELS.build(family_named(source).options(source))
         backbone.to(source.weights.state[PATCHES].dtype).eval()
-        report, state = family_of(backbone).compare(backbone, source, opened, assume)
-        if report.differences or report.resized:
-            wrong = [*report.differences, *report.resized]
+        report = family_of(backbone).compare(backbone, source)
+        if wrong := [*report.differences, *report.resized]:
             raise CheckpointError(f'it is not complete or not known: {"; ".join(wrong)}')
-    except CheckpointError as error:
-        raise CheckpointError(f'{opened.location} cannot be used: {error}.') from error
-    backbone.load_state_dict(state, strict=False)
+    backbone.load_state_dict(report.state, strict=False)
     return backbone, report
 
 
@@ -193,23 +212,17 @@ def export_checkpoint(
     """Give the weights in a checkpoint the names and form of a library.
 
     Args:
-        checkpoint: A location, see :meth:`Checkpoint.open`.
+        checkpoint, network, prefix, assume: As of :func:`load_weights`.
         library: As of :func:`export_backbone`.
-        network: As of :func:`load_weights`. Defaults to 'teacher'.
-        prefix: As of :func:`load_weights`. Defaults to None.
-        assume: As of :func:`load_weights`. Defaults to None.
 
     Returns:
         The export; the text of a config of the backbone, and what was loaded into it: None for a
         model of timm, whose names only lose their prefix.
     """
     opened = Checkpoint.open(checkpoint)
-    if library == 'timm':
-        try:
-            source = recognize(opened.tensors, network, prefix)
-        except CheckpointError as error:
-            raise CheckpointError(f'{opened.location} cannot be used: {error}.') from error
-        if source.family == TIMM_MODEL:
-            return export_network(source, opened), None, None
+    with opened.named_in_errors():
+        source = recognize(opened, network, prefix)
+    if library == 'timm' and source.family == TIMM_MODEL:
+        return export_timm_model(opened.tensors, source.prefix), None, None
     backbone, report = rebuild_backbone(opened, network, prefix, assume)
     return export_backbone(backbone, library), backbone_config(backbone), report

@@ -73,6 +73,11 @@ def _file_of_folder(folder: Path) -> Path:
         )
     if (inside / DEEPSPEED).is_file():
         return inside / DEEPSPEED
+    if parts := sorted(file.name for file in folder.glob('*-of-*')):
+        raise CheckpointError(
+            f'The folder {folder} holds parts of a checkpoint, such as {parts[0]}, and not their '
+            'index, which says what is where: get the file that ends in .index.json too.'
+        )
     raise CheckpointError(f'The folder {folder} holds none of {", ".join(FILES)}: name the file.')
 
 

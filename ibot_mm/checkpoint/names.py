@@ -19,6 +19,7 @@ from torch import Tensor
 
 Table = Mapping[Any, str]  # template, or several that make up one of ours -> ours, see `rows`
 ROTARY = 'rotary'  # positions in the form of DINOv3, base 100, which our backbones have
+COMPUTED = 'computed, not learned'
 _PLACEHOLDERS = {'layer': r'\d+', 'stage': r'\d+', 'block': r'\d+', 'leaf': 'weight|bias'}
 
 
@@ -168,7 +169,7 @@ class Format:
     def substitutions(self) -> tuple[tuple[str, str], ...]:
         """Rows of a single name as pairs for ``re``: pattern of their name, replacement."""
         return tuple(
-            (_pattern(row.names[0]), re.sub(r'\{(\w+)\}', r'\\g<\1>', row.ours))
+            (_pattern(row.names[0]).pattern, re.sub(r'\{(\w+)\}', r'\\g<\1>', row.ours))
             for row in self.rows
             if len(row.names) == 1
         )
@@ -185,16 +186,16 @@ def match(template: str, name: str) -> dict[str, str] | None:
         What the placeholders stand for, here ``{'layer': '3', 'leaf': 'bias'}``; None if the name
         does not fit.
     """
-    found = re.fullmatch(_pattern(template), name)
+    found = _pattern(template).fullmatch(name)
     return found.groupdict() if found else None
 
 
 @cache
-def _pattern(template: str) -> str:
+def _pattern(template: str) -> re.Pattern[str]:
     pattern = re.escape(template).replace(r'\{', '{').replace(r'\}', '}')
     for name, content in _PLACEHOLDERS.items():
         pattern = pattern.replace(f'{{{name}}}', f'(?P<{name}>{content})')
-    return pattern
+    return re.compile(pattern)
 
 
 def find_row(name: str, rows: Iterable[Row]) -> tuple[Row, dict[str, str]] | None:

@@ -2,13 +2,15 @@
 """Which networks a checkpoint holds, of which family, and whose names they have."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from .checkpoint import Checkpoint
 from .convert import PATCHES, Converted, convert, num_layers
-from .formats import FORMATS
+from .formats import FORMATS, TIMM
 from .formats.swin import swin_format_of
 from .locate import CheckpointError
 from .names import Format
@@ -32,6 +34,9 @@ FOREIGN = (
     (r'(inner_attn_ln|attn\.norm|mlp\.ffn_ln|mlp\.norm)\.weight',
      'an EVA-02 or BEiT-3, with norms within its branches: take ibot_mm.TimmVisionTransformer as '
      'backbone, with the model_name of timm'),
+    (r'blocks\.\d+\.(in_proj|attns\.\d+)\.',
+     'a ViT of timm with parallel branches in each layer, which no backbone here has: take '
+     'ibot_mm.TimmVisionTransformer as backbone, with the model_name of timm'),
     (r'layers\.\d+\.blocks\.\d+\.|stages\.\d+\.blocks\.\d+\.attn', 'a Swin Transformer'),
     (r'stages\.\d+\.', 'a network of stages, such as ConvNeXt'),
 )  # fmt: skip
@@ -48,6 +53,8 @@ class Network:
         format: Whose names they are.
         weights: Its weights under our names.
         own: The same under their names, without prefix.
+        checkpoint: Where it is from.
+        assume: What nothing in the file tells: name of a part -> value.
     """
 
     prefix: str
@@ -55,39 +62,64 @@ class Network:
     format: Format
     weights: Converted
     own: Mapping[str, Tensor]
+    checkpoint: Checkpoint
+    assume: Mapping[str, Any]
 
     @property
     def is_teacher(self) -> bool:
         """Whether it is an average over training."""
         return not TEACHERS.isdisjoint(self.prefix.split('.'))
 
+    @property
+    def num_layers(self) -> int:
+        """Number of layers; 0 where their names are of no known format."""
+        return num_layers(self.weights.state)
+
+    @property
+    def foreign_kind(self) -> str | None:
+        """What it is, if no backbone here is such."""
+        return foreign_kind(self.prefix + name for name in self.own)
+
+    def left_out(self) -> dict[str, list[str]]:
+        """Names of the checkpoint that no backbone needs, by what they are."""
+        found: dict[str, list[str]] = {}
+        for name, what in self.weights.left_out.items():
+            found.setdefault(what, []).append(name)
+        others = (name for name in self.checkpoint.tensors if not name.startswith(self.prefix))
+        beside = [_room(name, self.prefix) for name in others]
+        return found | ({'heads and other networks': beside} if beside else {})
+
 
 def recognize(
-    tensors: Mapping[str, Tensor], network: str = 'teacher', prefix: str | None = None
+    checkpoint: Checkpoint | Mapping[str, Tensor],
+    network: str = 'teacher',
+    prefix: str | None = None,
+    assume: Mapping[str, Any] | None = None,
 ) -> Network:
     """Find the backbone in a checkpoint.
 
     Args:
-        tensors: By their names, with any prefix, as those of :class:`Checkpoint`.
+        checkpoint: The checkpoint, or tensors by their names with any prefix.
         network: Which one, where there are several: 'teacher' (also the averages that timm, DeiT
             and I-JEPA store) or 'student'. A file with neither has one network, which is taken.
             Defaults to 'teacher'.
         prefix: What the names of the wanted one have in front, such as ``'encoder.'``, in place
             of ``network``. Defaults to None.
+        assume: What nothing in the file tells. Defaults to None.
 
     Raises:
         CheckpointError: If there is none, not the one wanted, or more than one.
     """
     if network not in ('teacher', 'student'):
         raise CheckpointError(f"network must be 'teacher' or 'student', got {network!r}")
-    networks = find_networks(tensors)
+    networks = find_networks(checkpoint, assume)
     if not networks:
-        raise CheckpointError(_why_none(tensors))
+        raise CheckpointError(_why_none(_opened(checkpoint).tensors))
     prefixes = [n.prefix for n in networks]
     if prefix is not None:
         wanted = prefix.rstrip('.')
         chosen = [n for n in networks if n.prefix.rstrip('.') == wanted]
-        chosen = chosen or [n for n in networks if n.prefix.rstrip('.').endswith(f'.{wanted}')]
+        chosen = chosen or [n for n in networks if f'.{wanted}.' in f'.{n.prefix}']
         if len(chosen) != 1:
             raise CheckpointError(
                 f"it holds no single network '{prefix}': set prefix to one of {prefixes}"
@@ -104,12 +136,15 @@ def recognize(
     return chosen[0]
 
 
-def find_networks(tensors: Mapping[str, Tensor]) -> list[Network]:
+def find_networks(
+    checkpoint: Checkpoint | Mapping[str, Tensor], assume: Mapping[str, Any] | None = None
+) -> list[Network]:
     """All backbones in a checkpoint, by the names that some format gives to the patch embedding."""
+    opened = _opened(checkpoint)
     anchors = {format.anchor for format in FORMATS}
     prefixes = [
         name.removesuffix(anchor)
-        for name in tensors
+        for name in opened.tensors
         for anchor in anchors
         if name == anchor or name.endswith(f'.{anchor}')
     ]
@@ -117,24 +152,35 @@ def find_networks(tensors: Mapping[str, Tensor]) -> list[Network]:
     for prefix in dict.fromkeys(prefixes):
         if not OTHERS.isdisjoint(prefix.split('.')):
             continue
-        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        found = _read(prefix, _without_chunks(own))
-        if found:
-            networks.append(found)
+        tensors = opened.tensors.items()
+        own = _without_chunks({n.removeprefix(prefix): t for n, t in tensors
+                               if n.startswith(prefix)})  # fmt: skip
+        if read := _read(prefix, own):
+            networks.append(Network(prefix, *read, own, opened, dict(assume or {})))
     return networks
 
 
-def _read(prefix: str, own: Mapping[str, Tensor]) -> Network | None:
-    swin = swin_format_of(own)
-    if swin is not None:
-        return Network(prefix, SWIN, swin, convert(own, swin), own)
-    present = [f for f in FORMATS if all(name in own for name in (f.anchor, *f.requires))]
-    format, weights = _best(own, present)
+def _opened(checkpoint: Checkpoint | Mapping[str, Tensor]) -> Checkpoint:
+    return checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint('', checkpoint)
+
+
+def _read(prefix: str, own: Mapping[str, Tensor]) -> tuple[str, Format, Converted] | None:
+    """Family, format and weights of a network."""
+    if (swin := swin_format_of(own)) is not None:
+        return SWIN, swin, convert(own, swin)
+    kinds = {re.sub(r'\.\d+\.', '.0.', name) for name in own}  # the same in every layer
+    present = (f for f in FORMATS if all(name in own for name in (f.anchor, *f.requires)))
+    format = max(present, key=lambda f: sum(map(f.explains, kinds)))  # explains most names
+    weights = convert(own, format)
     patches = weights.state.get(PATCHES)
-    if not num_layers(weights.state) or patches is None or patches.ndim != 4:
+    if patches is None or patches.ndim != 4:
         return None
-    family = TIMM_MODEL if prefix.endswith(OF_TIMM_MODEL) else VIT
-    return Network(prefix, family, format, weights, own)
+    # Layers of timm's may have names that only timm's own model has.
+    if not num_layers(weights.state) and not (
+        format.anchor == TIMM.anchor and any(name.startswith('blocks.0.') for name in kinds)
+    ):
+        return None
+    return TIMM_MODEL if prefix.endswith(OF_TIMM_MODEL) else VIT, format, weights
 
 
 def foreign_kind(names: Iterable[str]) -> str | None:
@@ -149,11 +195,11 @@ def _without_chunks(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {re.sub(r'^blocks\.\d+\.(\d+\.)', r'blocks.\1', n): t for n, t in state_dict.items()}
 
 
-def _best(own: Mapping[str, Tensor], formats: Sequence[Format]) -> tuple[Format, Converted]:
-    """The format that explains most names."""
-    kinds = {re.sub(r'\.\d+\.', '.0.', name) for name in own}  # the same in every layer
-    format = max(formats, key=lambda candidate: sum(map(candidate.explains, kinds)))
-    return format, convert(own, format)
+def _room(name: str, prefix: str) -> str:
+    """A name up to where it leaves a prefix: ``'neck.*'`` beside ``'backbone.'``."""
+    segments, shared = name.split('.'), prefix.split('.')
+    depth = next((i for i, (a, b) in enumerate(zip(segments, shared)) if a != b), 0)
+    return '.'.join(segments[: depth + 1]) + ('.*' if depth + 1 < len(segments) else '')
 
 
 def _why_none(tensors: Mapping[str, Tensor]) -> str:

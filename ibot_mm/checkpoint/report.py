@@ -35,6 +35,7 @@ class LoadReport:
         differences: Why the two do not fit; empty unless loaded with ``strict=False``.
         notes: Differences that weights do not show.
         assumed: What nothing in the file tells, and is taken to be as the backbone has it.
+        state: The weights for the backbone.
     """
 
     checkpoint: str
@@ -51,6 +52,7 @@ class LoadReport:
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
+    state: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         network = f", network '{self.network}'" if self.network else ''

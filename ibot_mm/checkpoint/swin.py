@@ -9,90 +9,83 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .architecture import read_metadata
-from .checkpoint import Checkpoint
 from .convert import express
 from .export import MASK_TOKEN, Export, Target, call
-from .formats import MMPRETRAIN
+from .family import Family
 from .formats.swin import swin_format
 from .locate import CheckpointError
-from .parts import EPS, PATCHES
+from .metadata import read_metadata
 from .positions import resize_window_table
-from .recognize import SWIN, Network, foreign_kind
+from .recognize import SWIN, Network
 from .report import LoadReport, size_of
-from .vit import left_out
+from .specification import EPS, PATCHES
 
 INDEX = 'relative_position_index'  # computed, not learned
 _TABLE = 'relative_position_bias_table'
 
 
-class Swin:
-    """See :class:`ibot_mm.checkpoint.families.Family`."""
+class Swin(Family):
+    """Swin Transformers."""
 
     name = SWIN
 
     def is_for(self, backbone: nn.Module) -> bool:
-        """Whether a module is a Swin with mm's names."""
         own = backbone.state_dict()
         return any(re.match(r'stages\.\d+\.blocks\.\d+\.attn\.w_msa\.', name) for name in own)
 
-    def compare(
-        self,
-        backbone: nn.Module,
-        network: Network,
-        checkpoint: Checkpoint,
-        assume: Mapping[str, Any] | None = None,
-    ) -> tuple[LoadReport, dict[str, Tensor]]:
-        """Compare a backbone with a network of a checkpoint, and load nothing."""
+    def compare(self, backbone: nn.Module, network: Network) -> LoadReport:
         _refuse_other(network)
-        own = backbone.state_dict()
-        source = _learned(network)
-        state = dict(source)
+        own, source = backbone.state_dict(), network.weights.state
+        # The index of relative positions is computed by every network.
+        state = {name: tensor for name, tensor in source.items() if not name.endswith(INDEX)}
         for name in state.keys() & own.keys():
             if name.endswith(_TABLE):
                 state[name] = resize_window_table(state[name], len(own[name]))
-        mask_token = state.pop('mask_token', None)
-        if mask_token is not None and 'mask_token' in own:
-            state['mask_token'] = mask_token
+        left_out = network.left_out()
+        if 'mask_token' in state and 'mask_token' not in own:
+            left_out['a mask token'] = ['mask_token']
+            del state['mask_token']
         fits = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
         lacking = [n for n in own if n not in fits and not n.endswith(INDEX)]
         # A pre-training has one output, that of its last stage.
         new = [n for n in lacking if n not in state and re.match(r'norm\d+\.|mask_token', n)]
         report = LoadReport(
-            checkpoint=checkpoint.location,
+            checkpoint=network.checkpoint.location,
             format=network.format.title,
             network=network.prefix,
             backbone=type(backbone).__name__,
             loaded=list(fits),
             resized={n: 'to other windows' for n in fits if fits[n].shape != source[n].shape},
-            left_out=left_out(checkpoint.tensors, network),
+            left_out=left_out,
             new=new,
             missing=[n for n in lacking if n not in new],
             unexpected=[*network.weights.unknown, *(n for n in state if n not in fits)],
+            state=fits,
         )
-        if mask_token is not None and 'mask_token' not in own:
-            report.left_out['a mask token'] = ['mask_token']
         if report.missing or report.unexpected:
             amiss = dict(missing=report.missing, unexpected=report.unexpected)
             names = [f'{kind} {", ".join(names[:4])}' for kind, names in amiss.items() if names]
             report.differences.append(
                 f'{"; ".join(names)}: give the backbone the arch of the pre-training'
             )
-        _compare_eps(report, backbone, network, checkpoint, assume)
-        return report, fits
+        # Norms have 1e-6 in the published pre-training; elsewhere it must be told.
+        told = {**read_metadata(network.checkpoint)[0], **network.assume}
+        eps = told.get('norm_eps', EPS)
+        if ours := {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)} - {eps}:
+            report.notes.append(
+                f'Norms of the pre-training have an eps of {eps}, those of the backbone '
+                f"{sorted(ours)}: set norm_cfg=dict(type='LN', eps={eps:.0e}).".replace('e-0', 'e-')
+            )
+        return report
 
-    def options(
-        self, network: Network, checkpoint: Checkpoint, assume: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """The config of a backbone of this project that the network fills."""
+    def options(self, network: Network) -> dict[str, Any]:
         _refuse_other(network)
-        told = dict(assume or {}).get('img_size') or read_metadata(checkpoint)[0].get('img_size')
-        options = swin_options(network.weights.state, told)
+        told = {**read_metadata(network.checkpoint)[0], **network.assume}
+        options = _options_of(network.weights.state, told.get('img_size'))
         return dict(type='ibot_mm.MaskedSwinTransformer', **options)
 
-    def facts(self, network: Network, checkpoint: Checkpoint) -> dict[str, str]:
-        """What the network is: title -> words."""
-        options = self.options(network, checkpoint)
+    def facts(self, network: Network) -> dict[str, str]:
+        options = self.options(network)
         arch = options['arch']
         return {
             'patch': f'{options["patch_size"]} x {options["patch_size"]}',
@@ -105,23 +98,18 @@ class Swin:
         }
 
     def config(self, backbone: nn.Module) -> dict[str, Any]:
-        """The config that builds a backbone of this project."""
-        options = swin_options(backbone.state_dict(), _size_of(backbone))
+        options = _options_of(backbone.state_dict(), _size_of(backbone))
         return dict(type=f'ibot_mm.{type(backbone).__name__}', **options)
 
     def export(self, backbone: nn.Module, library: str) -> Export:
-        """Give the weights of a backbone the names and form of a library."""
-        state = dict(backbone.state_dict())
         if library == 'huggingface':
             raise CheckpointError(
                 'Swin is exported for mmpretrain (and mmdet, mmseg), timm and published, not for '
                 f'{library}.'
             )
-        target = _target(backbone, library)
+        target, state = _target(backbone, library), dict(backbone.state_dict())
         if library != 'published' and state.pop('mask_token', None) is not None:
             target.left_out['mask_token'] = MASK_TOKEN
-        if library == 'mmpretrain':
-            return Export(target, state)
         if library == 'timm':  # which does not store what it computes
             state = {name: tensor for name, tensor in state.items() if not name.endswith(INDEX)}
         return Export(target, express(state, target.format))
@@ -134,49 +122,17 @@ def _refuse_other(network: Network) -> None:
             'published code, of timm or of transformers: its tensors begin with '
             f'{", ".join(list(network.own)[:4])}'
         )
-    kind = foreign_kind(network.own)
-    if kind and 'v2' in kind:
-        raise CheckpointError(f'it holds {kind}')
+    if 'v2' in (network.foreign_kind or ''):
+        raise CheckpointError(f'it holds {network.foreign_kind}')
 
 
-def _learned(network: Network) -> dict[str, Tensor]:
-    """Weights without the index of relative positions, which every network computes."""
-    state = network.weights.state
-    return {name: tensor for name, tensor in state.items() if not name.endswith(INDEX)}
-
-
-def _compare_eps(
-    report: LoadReport,
-    backbone: nn.Module,
-    network: Network,
-    checkpoint: Checkpoint,
-    assume: Mapping[str, Any] | None,
-) -> None:
-    """Norms have 1e-6 in the published pre-training; elsewhere it must be told."""
-    told, origin = read_metadata(checkpoint)
-    eps = dict(assume or {}).get('norm_eps') or told.get('norm_eps') or EPS
-    ours = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)}
-    if ours - {eps}:
-        report.notes.append(
-            f'Norms of the pre-training have an eps of {eps}, those of the backbone '
-            f"{sorted(ours)}: set norm_cfg=dict(type='LN', eps={eps:.0e}).".replace('e-0', 'e-')
-        )
-
-
-def swin_options(
+def _options_of(
     state: Mapping[str, Tensor], img_size: tuple[int, int] | int | None
 ) -> dict[str, Any]:
     """Arguments of :class:`ibot_mm.MaskedSwinTransformer` for weights under our names.
 
     Weights show everything but whether windows that fill the map of their stage do so by chance.
-
-    Args:
-        state: The weights.
-        img_size: Pixels (H, W). None takes the last stage for one window, as in every published
-            pre-training.
-
-    Raises:
-        CheckpointError: If they are not complete.
+    ``img_size`` None takes the last stage for one window, as in every published pre-training.
     """
     blocks: dict[int, int] = {}
     for name in state:
@@ -212,8 +168,11 @@ def _size_of(backbone: Any) -> tuple[int, int]:
 
 def _target(backbone: Any, library: str) -> Target:
     size = _size_of(backbone)
-    own = swin_options(backbone.state_dict(), size)
-    patch = own['patch_size']
+    own = _options_of(backbone.state_dict(), size)
+    format = swin_format(backbone.num_layers, 'mm' if library == 'mmpretrain' else library)
+    remark = ''
+    suffixes: tuple[str, ...] = ('.pth',)
+    options: dict[str, Any]
     if library == 'mmpretrain':
         norm = dict(type='LN', eps=EPS)
         stages = [
@@ -228,23 +187,19 @@ def _target(backbone: Any, library: str) -> Target:
             arch=own['arch'],
             in_channels=own['in_channels'],
             img_size=size,
-            patch_size=patch,
+            patch_size=own['patch_size'],
             out_indices=(len(stages) - 1,),
             norm_cfg=norm,
             patch_cfg=dict(norm_cfg=norm, padding=0),
             stage_cfgs=stages,
         )
-        return Target(
-            title="mmpretrain's SwinTransformer, whose names mmdet's and mmseg's have too",
-            format=MMPRETRAIN,
-            options=options,
-            usage=call('dict', type='mmpretrain.SwinTransformer', **options)[:-1]
-            + ", init_cfg=dict(type='Pretrained', checkpoint=FILE))",
-            suffixes=('.pth',),
-        )
+        usage = call('dict', type='mmpretrain.SwinTransformer', **options)[:-1]
+        usage += ", init_cfg=dict(type='Pretrained', checkpoint=FILE))"
+        title = "mmpretrain's SwinTransformer, whose names mmdet's and mmseg's have too"
+        return Target(title, format, options, usage, suffixes)
     options = dict(
         img_size=size if library == 'timm' else size[0],
-        patch_size=patch,
+        patch_size=own['patch_size'],
         in_chans=own['in_channels'],
         embed_dim=own['arch']['embed_dims'],
         depths=own['arch']['depths'],
@@ -252,24 +207,14 @@ def _target(backbone: Any, library: str) -> Target:
         window_size=own['window_size'],
         num_classes=0,
     )
-    format = swin_format(backbone.num_layers, library)
     if library == 'timm':
-        name = 'swin_tiny_patch4_window7_224'
+        name, suffixes = 'swin_tiny_patch4_window7_224', ('.safetensors', '.pth')
         options |= dict(norm_layer=partial(nn.LayerNorm, eps=EPS))
-        return Target(
-            title=format.title,
-            format=format,
-            options=dict(model_name=name) | options,
-            usage=call('timm.create_model', name, **options)[:-1] + ', checkpoint_path=FILE)',
-            remark='timm pads maps in another way, where windows do not divide them',
-            suffixes=('.safetensors', '.pth'),
-        )
-    options['masked_im_modeling'] = own['mask_token']
-    return Target(
-        title=format.title,
-        format=format,
-        options=options,
-        usage=call('models.swin_transformer.SwinTransformer', **options)
-        + ".load_state_dict(torch.load(FILE)['state_dict'])",
-        suffixes=('.pth',),
-    )
+        usage = call('timm.create_model', name, **options)[:-1] + ', checkpoint_path=FILE)'
+        options = dict(model_name=name) | options
+        remark = 'timm pads maps in another way, where windows do not divide them'
+    else:
+        options['masked_im_modeling'] = own['mask_token']
+        usage = call('models.swin_transformer.SwinTransformer', **options)
+        usage += ".load_state_dict(torch.load(FILE)['state_dict'])"
+    return Target(format.title, format, options, usage, suffixes, remark=remark)

@@ -3,7 +3,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ibot_mm import compatibility
 from ibot_mm.registry import MODELS
 
 from .checkpoint import Checkpoint
-from .families import family_named, family_of
+from .load import family_named, family_of
 from .locate import CheckpointError
 from .recognize import VIT, Network, find_networks, recognize
 from .report import LoadReport, summary
 
 CONFIGS = Path(__file__).parents[1] / '.mim/configs'
 # Of a backbone's config, what changes no parameter's shape.
-WITHOUT_EFFECT = (
-    'init_cfg',
-    'pretrained',
-    'drop_path_rate',
-    'frozen_stages',
-    'with_cp',
-)
+WITHOUT_EFFECT = ('init_cfg', 'pretrained', 'drop_path_rate', 'frozen_stages', 'with_cp')
 
 
 @dataclass
@@ -107,49 +102,39 @@ def verify_checkpoint(location: str | Path) -> Verification:
         CheckpointError: If it cannot be read, or holds neither ViT nor Swin.
     """
     checkpoint = Checkpoint.open(location)
-    found = find_networks(checkpoint.tensors)
+    found = find_networks(checkpoint)
     if not found:
-        try:
-            recognize(checkpoint.tensors)
-        except CheckpointError as error:
-            raise CheckpointError(f'{location} cannot be used: {error}.') from error
+        with checkpoint.named_in_errors():
+            recognize(checkpoint)  # which says why
     not_compared = dict(backbone_configs()[1])
-    reports = [_verify(network, checkpoint, not_compared) for network in found]
+    reports = [_verify(network, not_compared) for network in found]
     if any(network.is_teacher for network in found):
         for network, report in zip(found, reports):
             report.facts['role'] = 'teacher' if network.is_teacher else 'student'
     inside = tuple(network.prefix for network in found)
     beside = Counter(_room(name) for name in checkpoint.tensors if not name.startswith(inside))
-    return Verification(
-        checkpoint=str(location),
-        networks=reports,
-        beside=dict(beside),
-        not_finite=_not_finite(checkpoint.tensors),
-        not_compared=not_compared,
-    )
+    not_finite = _not_finite(checkpoint.tensors)
+    return Verification(str(location), reports, dict(beside), not_finite, not_compared)
 
 
-def _verify(
-    network: Network, checkpoint: Checkpoint, not_compared: dict[str, str]
-) -> NetworkReport:
+def _verify(network: Network, not_compared: dict[str, str]) -> NetworkReport:
     family = family_named(network)
     has_mask_token = 'mask_token' in network.weights.state and network.family == VIT
     role = 'not told' + (', but it has a mask token, as students have' if has_mask_token else '')
     report = NetworkReport(network.prefix, {'role': role, 'family': network.format.title})
     try:
-        report.facts |= family.facts(network, checkpoint)
+        report.facts |= family.facts(network)
         try:
-            options = family.options(network, checkpoint)
-        except CheckpointError as error:
-            if report.facts['heads'].startswith(('unknown', 'as timm')):
-                options = {}  # they are asked for; the rest can be compared
-                if network.family == VIT:
-                    options = family.options(network, checkpoint, dict(num_heads=1))
-            else:
-                raise error
+            options = family.options(network)
+        except CheckpointError:
+            if not report.facts['heads'].startswith(('unknown', 'as timm')):
+                raise
+            options = {}  # they are asked for; the rest can be compared
+            if network.family == VIT:
+                options = family.options(replace(network, assume=dict(num_heads=1)))
         if options:
             backbone = _build(options)
-            own = family_of(backbone).compare(backbone, network, checkpoint)[0]
+            own = family_of(backbone).compare(backbone, network)
             report.missing, report.unexpected = own.missing, own.unexpected
             report.differences = own.differences
     except CheckpointError as error:
@@ -157,7 +142,7 @@ def _verify(
         return report
     except ImportError as error:
         report.differences.append(str(error).split('\n')[0])
-    report.fits = find_fits(network, checkpoint, not_compared)
+    report.fits = _find_fits(network, not_compared)
     return report
 
 
@@ -169,13 +154,11 @@ def backbone_configs() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         Config, such as ``'pretrain/ibot_vits16'``, -> config of its backbone; and config -> why it
         could not be read.
     """
-    from ibot_mm.compatibility import load_config
-
     found, unread = {}, {}
     for path in sorted(CONFIGS.glob('[!_]*/*.py')):
         name = f'{path.parent.name}/{path.stem}'
         try:
-            cfg = load_config(path)
+            cfg = compatibility.load_config(path)
         except ImportError as error:
             unread[name] = str(error).split('\n')[0]
             continue
@@ -188,18 +171,10 @@ def backbone_configs() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     return found, unread
 
 
-def find_fits(
-    network: Network, checkpoint: Checkpoint, not_compared: dict[str, str]
-) -> dict[str, str]:
-    """Configs whose backbone takes all of a network.
+def _find_fits(network: Network, not_compared: dict[str, str]) -> dict[str, str]:
+    """Configs whose backbone takes all of a network -> what is resized for it.
 
-    Args:
-        network: The network.
-        checkpoint: The checkpoint.
-        not_compared: Gets configs whose backbone cannot be built here -> why.
-
-    Returns:
-        Config -> what is resized for it, empty where nothing is.
+    ``not_compared`` gets configs whose backbone cannot be built here -> why.
     """
     fits: dict[str, str] = {}
     reports: dict[str, LoadReport | str | None] = {}
@@ -208,7 +183,7 @@ def find_fits(
         if key not in reports:
             try:
                 backbone = _build(options)
-                reports[key] = family_of(backbone).compare(backbone, network, checkpoint)[0]
+                reports[key] = family_of(backbone).compare(backbone, network)
             except CheckpointError:
                 reports[key] = None
             except ImportError as error:

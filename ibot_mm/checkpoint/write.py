@@ -59,33 +59,6 @@ def write_weights(
     return path
 
 
-def write_folder(
-    path: str | Path,
-    weights: Mapping[str, Tensor],
-    config: Mapping[str, Any],
-    overwrite: bool = False,
-) -> Path:
-    """Write a folder of Hugging Face's, ``config.json`` and ``model.safetensors``.
-
-    Args:
-        path: The folder.
-        weights: Names and tensors.
-        config: Contents of ``config.json``.
-        overwrite: Whether these two files are replaced where they are. Defaults to False.
-
-    Raises:
-        CheckpointError: If one is there, or the folder is a file.
-    """
-    path = Path(path)
-    if path.is_file() or path.suffix in SUFFIXES:
-        raise CheckpointError(f'{path} must be a folder: Hugging Face needs config.json too.')
-    for name in ('config.json', 'model.safetensors'):
-        check_output(path / name, (), overwrite)
-    write_weights(path / 'model.safetensors', weights, overwrite=overwrite)
-    (path / 'config.json').write_text(json.dumps(dict(config), indent=2, sort_keys=True) + '\n')
-    return path
-
-
 def write_export(
     path: str | Path, export: Export, config: str | None = None, overwrite: bool = False
 ) -> str:
@@ -109,9 +82,21 @@ def write_export(
         check_output(Path(path), target.suffixes, overwrite)
         write_weights(path, export.weights, dict(cfg=config) if config else None, overwrite)
     else:
-        write_folder(path, export.weights, target.options, overwrite)
+        write_folder(Path(path), export.weights, target.options, overwrite)
     usage = target.usage.replace('FILE', repr(str(path)))
     return '\n'.join([f'{path}: for {target.title}', *target.notes(), usage])
+
+
+def write_folder(
+    path: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any], overwrite: bool = False
+) -> None:
+    """Write a folder of Hugging Face's, ``config.json`` and ``model.safetensors``."""
+    if path.is_file() or path.suffix in SUFFIXES:
+        raise CheckpointError(f'{path} must be a folder: Hugging Face needs config.json too.')
+    for name in ('config.json', 'model.safetensors'):
+        check_output(path / name, (), overwrite)
+    write_weights(path / 'model.safetensors', weights, overwrite=overwrite)
+    (path / 'config.json').write_text(json.dumps(dict(config), indent=2, sort_keys=True) + '\n')
 
 
 def check_output(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:

@@ -6,7 +6,9 @@ import re
 import pytest
 import torch
 
-from ibot_mm.checkpoint import FORMATS, convert, find_networks, recognize, revert
+from ibot_mm.checkpoint.convert import convert, revert
+from ibot_mm.checkpoint.formats import FORMATS
+from ibot_mm.checkpoint.recognize import find_networks, recognize
 
 WIDTH = 4
 SHAPES = {  # by endings of our names

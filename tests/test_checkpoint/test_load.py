@@ -8,7 +8,8 @@ import torchvision
 from mmengine.logging import MMLogger
 from mmpretrain.models import BEiTViT, ResNet, SwinTransformer
 
-from ibot_mm.checkpoint import CheckpointError, load_weights, recognize
+from ibot_mm.checkpoint import CheckpointError, load_weights
+from ibot_mm.checkpoint.recognize import recognize
 from ibot_mm.models import MaskedVisionTransformer
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 
 from ibot_mm.checkpoint import Checkpoint, load_weights, write_weights
-from ibot_mm.checkpoint.architecture import read_metadata
+from ibot_mm.checkpoint.metadata import read_metadata
 
 BACKBONE = dict(
     type='ibot_mm.MaskedVisionTransformer',

@@ -219,6 +219,24 @@ def test_places_that_are_not_there(tmp_path):
         tensors_of('s3://x')
 
 
+def test_parts_without_their_index(tmp_path):
+    for number in (1, 2):
+        weights = {f'w{number}': torch.zeros(2)}
+        save_file(weights, tmp_path / f'model-0000{number}-of-00002.safetensors')
+    with pytest.raises(CheckpointError, match='model-00001-of-00002.* get the file that ends in'):
+        Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize('kept', [100, 0.5, 0.99], ids=str)
+def test_safetensors_that_are_cut_off(kept, tmp_path):
+    path = tmp_path / 'model.safetensors'
+    save_file({'w': torch.zeros(1000)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: kept if kept > 1 else int(kept * len(content))])
+    with pytest.raises(CheckpointError, match='is damaged or not complete'):
+        Checkpoint.open(path)
+
+
 def test_folder_with_a_file_of_torch(tmp_path):
     write(tmp_path / 'pytorch_model.bin', torch_bytes(WEIGHTS))
     assert_weights(tensors_of(tmp_path))

@@ -183,6 +183,8 @@ def test_kernels_for_rgb_are_inflated_as_timm_does(channels, perturb, load):
 
 WRAPPERS = {
     'compiled': '_orig_mod.{}',
+    'compiled, distributed': '_orig_mod.module.{}',
+    'distributed, compiled': 'module._orig_mod.{}',
     'sharded': '_fsdp_wrapped_module.{}',
     'in blocks': 'backbone.{}',
 }
@@ -205,7 +207,6 @@ def test_several_networks_in_one_file(perturb, load, save, prefixed):
     jepa = dict(encoder=prefixed('module.', networks[0]))
     jepa |= dict(target_encoder=prefixed('module.', networks[1]), predictor={}, epoch=3)
     for options, index in ((dict(), 1), (dict(network='student'), 0), (dict(prefix='encoder'), 0)):
-        options |= dict(prefix='encoder.module') if 'prefix' in options else {}
         model, _ = load(jepa, **options)
         assert torch.equal(model.cls_token, networks[index]['cls_token'])
     both = prefixed('left.', networks[0]) | prefixed('right.', networks[1])
@@ -213,6 +214,48 @@ def test_several_networks_in_one_file(perturb, load, save, prefixed):
     assert report.network == 'right.' and torch.equal(model.cls_token, networks[1]['cls_token'])
     with pytest.raises(CheckpointError, match=r"network 'middle': set prefix to one of .*'left.'"):
         load(both, prefix='middle')
+
+
+def test_training_of_lightly(perturb, load, save, prefixed):
+    """As Lightning stores a module of lightly: student and teacher, each a wrapped ViT of timm."""
+    networks = dict(student=perturb(vit()).state_dict(), teacher=perturb(vit()).state_dict())
+    state = dict()
+    for role, weights in networks.items():
+        state |= prefixed(f'{role}_backbone.vit.', weights)
+        state |= {f'{role}_backbone.mask_token': torch.randn(1, 1, 32)}
+        state |= {f'{role}_head.layers.0.weight': torch.randn(8, 32)}
+    content = {
+        'epoch': 3,
+        'global_step': 40,
+        'pytorch-lightning_version': '2.5.0',
+        'state_dict': state,
+        'loops': dict(fit_loop=dict(state_dict={}, epoch_progress=dict(total=dict(ready=4)))),
+        'callbacks': dict(ModelCheckpoint=dict(best_model_path='', best_k_models={})),
+        'optimizer_states': [dict(state={0: dict(exp_avg=torch.ones(1))}, param_groups=[])],
+        'lr_schedulers': [dict(last_epoch=3)],
+        'hparams_name': 'kwargs',
+        'hyper_parameters': dict(lr=0.1),
+    }
+    cases = (
+        ({}, 'teacher'),
+        (dict(network='student'), 'student'),
+        (dict(prefix='teacher_backbone'), 'teacher'),
+        (dict(prefix='student_backbone.vit.'), 'student'),
+    )
+    for options, role in cases:
+        model, report = load(content, **options)
+        assert report.network == f'state_dict.{role}_backbone.vit.'
+        assert torch.equal(model.cls_token, networks[role]['cls_token'])
+
+
+def test_a_momentum_network_is_asked_for(perturb, load, prefixed):
+    """That of BYOL and MoCo in lightly: neither its own name nor the other says which is wanted."""
+    online, average = perturb(vit()).state_dict(), perturb(vit()).state_dict()
+    both = prefixed('backbone.', online) | prefixed('backbone_momentum.', average)
+    with pytest.raises(CheckpointError, match="several networks.*'state_dict.backbone_momentum.'"):
+        load(dict(state_dict=both))
+    model, _ = load(dict(state_dict=both), prefix='backbone_momentum')
+    assert torch.equal(model.cls_token, average['cls_token'])
 
 
 def test_distributed_checkpoint(perturb, tmp_path):

@@ -4,16 +4,9 @@
 import pytest
 import torch
 
-from ibot_mm.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    backbone_config,
-    describe_backbone,
-    describe_network,
-    rebuild_backbone,
-    recognize,
-    write_weights,
-)
+from ibot_mm.checkpoint import CheckpointError, backbone_config, rebuild_backbone, write_weights
+from ibot_mm.checkpoint.architecture import describe_backbone, describe_network
+from ibot_mm.checkpoint.recognize import recognize
 from ibot_mm.models import MaskedSwinTransformer, MaskedVisionTransformer
 
 OPTIONS = [
@@ -35,9 +28,8 @@ OPTIONS = [
 def test_weights_and_backbone_are_described_alike(options, backbone):
     source = backbone(**options)
     described = describe_backbone(source)
-    checkpoint = Checkpoint('x', source.state_dict())
     told = dict(num_heads=2, norm_eps=described.norm_eps, img_size=tuple(source.img_size))
-    from_weights = describe_network(recognize(source.state_dict()), checkpoint, told)
+    from_weights = describe_network(recognize(source.state_dict(), assume=told))
     assert from_weights.options() == described.options()
     again = MaskedVisionTransformer(**described.options())
     again.load_state_dict(source.state_dict(), strict=True)
@@ -82,7 +74,7 @@ def test_usual_heads(arch):
     with torch.device('meta'):
         model = MaskedVisionTransformer(arch=arch)
     state = model.state_dict()
-    description = describe_network(recognize(state), Checkpoint('x', state))
+    description = describe_network(recognize(state))
     assert description.num_heads == model.layers[0].attn.num_heads
     assert 'usual for' in description.sources['num_heads']
 

@@ -6,7 +6,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from ibot_mm.checkpoint import CheckpointError, load_weights
+from ibot_mm.checkpoint import CheckpointError, load_weights, rebuild_backbone
 from ibot_mm.models import TimmVisionTransformer
 
 TINY = dict(embed_dim=32, depth=2, num_heads=2, img_size=32, patch_size=8)
@@ -17,6 +17,7 @@ NAMES = [
     'eva02_tiny_patch14_224',
     'beitv2_base_patch16_224',
     'vit_relpos_small_patch16_224',
+    'vit_base_patch16_xp_224',
 ]
 
 
@@ -139,3 +140,21 @@ def test_no_vit(save):
     path = save({'layer1.0.conv1.weight': torch.zeros(3, 3)})
     with pytest.raises(CheckpointError, match='checkpoint_0.pth cannot be used: it holds a ResNet'):
         load_weights(build(), path)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'vit_base_patch16_xp_224',
+        'vit_large_patch14_xp_224',
+        'vit_base_patch16_18x2_224',
+        'vit_pwee_patch16_reg1_gap_256',
+    ],
+)
+def test_parallel_branches_are_refused_by_name(name, source, save, backbone):
+    """Into our own ViT, where they have no place; a wrapped model of timm takes them."""
+    path = save(source(name).state_dict())
+    reason = 'parallel branches in each layer.* take ibot_mm.TimmVisionTransformer'
+    for refused in (lambda: load_weights(backbone(), path), lambda: rebuild_backbone(path)):
+        with pytest.raises(CheckpointError, match=reason):
+            refused()

@@ -13,10 +13,9 @@ from ibot_mm.checkpoint import (
     Checkpoint,
     CheckpointError,
     publish,
-    write_folder,
     write_weights,
 )
-from ibot_mm.checkpoint.write import hash_of
+from ibot_mm.checkpoint.write import hash_of, write_folder
 
 WEIGHTS = {'a.weight': torch.arange(6.0).view(2, 3), 'b': torch.ones(2)}
 

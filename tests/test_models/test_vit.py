@@ -246,3 +246,20 @@ def test_heads_that_cannot_be_rotated():
 def test_images_smaller_than_a_patch(size, patch_cfg):
     with pytest.raises(ValueError, match=r'pixels are smaller than one patch of \(8, 8\)'):
         build(patch_cfg=patch_cfg)(torch.randn(1, 3, *size))
+
+
+def test_forward_hooks_of_layers_and_attention_are_called():
+    """As tools that look into a network, and wrappers that shard it, rely on."""
+    model, images, outputs = build(), torch.randn(2, 3, 32, 32), {}
+
+    def keep(module, args, output, name=''):
+        outputs[name] = output
+
+    for index, layer in enumerate(model.layers):
+        layer.register_forward_hook(partial(keep, name=f'layer {index}'))
+        layer.attn.register_forward_hook(partial(keep, name=f'attention {index}'))
+    tokens = model.last_blocks(images, 3, final_norm=False)
+    assert len(outputs) == 6
+    for index, expected in enumerate(tokens):
+        assert torch.equal(outputs[f'layer {index}'], expected)
+        assert outputs[f'attention {index}'].shape == expected.shape

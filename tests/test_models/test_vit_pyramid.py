@@ -181,8 +181,31 @@ def test_default_layers_are_the_published(arch, layers):
 
 
 @pytest.mark.parametrize(
+    'num_layers, out_strides, layers',
+    [
+        (4, None, [0, 1, 2, 3]),
+        (5, None, [0, 1, 2, 4]),
+        (6, None, [1, 2, 3, 5]),
+        (4, [8, 16, 32], [1, 2, 3]),
+        (3, [8, 16, 32], [0, 1, 2]),
+        (1, [16], [0]),
+        (12, [8, 16, 32], [5, 7, 11]),
+    ],
+)
+def test_default_layers_follow_the_depth(num_layers, out_strides, layers):
+    arch = TINY | dict(num_layers=num_layers)
+    model = ViTPyramid(arch, out_strides=out_strides, img_size=64)
+    assert model.out_indices == layers
+    assert len(model(torch.zeros(1, 3, 64, 64))) == len(layers)
+
+
+@pytest.mark.parametrize(
     'kwargs, message',
     [
+        (
+            dict(arch=TINY | dict(num_layers=3), out_indices=None),
+            r'4 maps from 4 layers, and the network has 3: give out_strides of fewer',
+        ),
         (dict(out_indices=[1, 2, 3]), r'needs 4 maps.*\[16, 16, 16\].*out_indices'),
         (dict(out_strides=[8, 16, 32]), r'needs 3 maps.*\[16, 16, 16, 16\].*out_indices'),
         (dict(with_pyramid=False, out_strides=[8, 16]), 'leave out with_pyramid=False'),

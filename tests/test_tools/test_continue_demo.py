@@ -9,7 +9,10 @@ import pytest
 import timm
 import torch
 
-from ibot_mm.checkpoint import FORMATS, Checkpoint, recognize, revert
+from ibot_mm.checkpoint import Checkpoint
+from ibot_mm.checkpoint.convert import revert
+from ibot_mm.checkpoint.formats import FORMATS
+from ibot_mm.checkpoint.recognize import recognize
 
 TOP = Path(__file__).parents[2]
 DEMO, CONTINUE = (f'configs/pretrain/ibot_vit{part}_demo.py' for part in ('', '_continue'))

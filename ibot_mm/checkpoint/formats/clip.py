@@ -3,7 +3,7 @@
 
 from collections.abc import Collection
 
-from ..names import Format, Row, Rule, rows
+from ..names import COMPUTED, Format, Row, Rule, rows
 
 
 def _has_pre_norm(names: Collection[str]) -> bool:
@@ -80,7 +80,7 @@ HF_CLIP = Format(
         'encoder.layers.{layer}.',
         'layers.{layer}.',
     ),
-    left_out=(('head.*', 'pooling head'), ('embeddings.position_ids', 'computed, not learned')),
+    left_out=(('head.*', 'pooling head'), ('embeddings.position_ids', COMPUTED)),
     rules=(*_OF_CLIP, Rule('activation', 'gelu_tanh', lambda names: 'cls_token' not in names)),
 )
 

@@ -5,7 +5,7 @@ Version 5 gave several models other names in memory; it still stores the old one
 otherwise, so both are met in files.
 """
 
-from ..names import ROTARY, Format, Row, Rule, Table, rows
+from ..names import COMPUTED, ROTARY, Format, Row, Rule, Table, rows
 
 _TOKENS = rows(
     {
@@ -21,8 +21,8 @@ _PATCHES = rows({'embeddings.patch_embeddings.projection.*': 'patch_embed.projec
 _NORMS = rows({'layernorm.*': 'ln1.*', 'pooler.layernorm.*': 'ln2.*'})
 _LEFT_OUT = (
     ('pooler.dense.*', 'pooling head'),
-    ('*relative_position_index', 'computed, not learned'),
-    ('rope_embeddings.*', 'computed, not learned'),
+    ('*relative_position_index', COMPUTED),
+    ('rope_embeddings.*', COMPUTED),
 )
 
 # Names within a layer, and ours.

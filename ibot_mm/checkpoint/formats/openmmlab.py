@@ -3,7 +3,7 @@
 
 from collections.abc import Collection
 
-from ..names import ROTARY, Format, Row, Rule, Table, rows
+from ..names import COMPUTED, ROTARY, Format, Row, Rule, Table, rows
 
 _TABLE = 'relative_position_bias_table'
 _SAME = (
@@ -26,7 +26,7 @@ def _rows(table: Table) -> tuple[Row, ...]:
 
 
 _LEFT_OUT = (
-    ('*relative_position_index', 'computed, not learned'),
+    ('*relative_position_index', COMPUTED),
     ('pyramid.*', 'feature pyramid'),
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..names import Concatenation, Format, rows
+from ..names import COMPUTED, Concatenation, Format, rows
 
 _BLOCK = (  # ours; the published code's and timm's; Hugging Face's
     ('norm1.*', 'norm1.*', 'layernorm_before.*'),
@@ -52,7 +52,7 @@ _TITLES = dict(
 )
 _LEFT_OUT = (
     ('head.*', 'classification head'),
-    ('*.attn_mask', 'computed, not learned'),
+    ('*.attn_mask', COMPUTED),
     ('pyramid.*', 'feature pyramid'),
 )
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Collection
 
-from ..names import ROTARY, Concatenation, Format, MaskedKeyBias, Row, Rule, Table, rows
+from ..names import COMPUTED, ROTARY, Concatenation, Format, MaskedKeyBias, Row, Rule, Table, rows
 
 
 def _layers(table: Table, parts: type[Concatenation] = Concatenation) -> tuple[Row, ...]:
@@ -141,7 +141,7 @@ BEIT = Format(
         *_HEADS,
         ('lm_head.*', 'prediction head'),
         ('cls_pt_layers.*', 'prediction head'),
-        ('*relative_position_index', 'computed, not learned'),
+        ('*relative_position_index', COMPUTED),
     ),
     rules=(
         _MAY_BE_ROTARY,
@@ -179,7 +179,7 @@ DINOV3 = Format(
     ),
     left_out=(
         *_HEADS,
-        ('rope_embed.periods', 'computed, not learned'),
+        ('rope_embed.periods', COMPUTED),
         ('local_cls_norm.*', 'norm of local crops in pre-training'),
     ),
     rules=_OF_DINOV3,

@@ -1,8 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Encoder layers of mmpretrain with another attention, or for some of their tokens.
 
-These functions run the modules of an existing layer in another way, so that its parameters, and
-their names, are those of mmpretrain.
+All of this runs the modules of an existing layer in another way, so that its parameters, and their
+names, are those of mmpretrain.
 """
 
 from collections.abc import Callable
@@ -19,35 +19,51 @@ from ibot_mm.functional.rotary_embedding import rotate
 from .stochastic_depth import add_branch, sample_scale
 
 
-def forward_layer(
-    layer: TransformerEncoderLayer,
-    tokens: Tensor,
-    attention: Callable[[MultiheadAttention, Tensor], Tensor],
-) -> Tensor:
-    """Run one encoder layer with some attention, skipping what drop path drops.
+class EncoderLayer(TransformerEncoderLayer):
+    """Layer of mmpretrain's ``VisionTransformer`` that is given its attention.
 
-    Args:
-        layer: Pre-norm layer of mmpretrain's ``VisionTransformer``.
-        tokens: Shape (B, T, D).
-        attention: Takes the layer's attention module and normalized tokens (B, T, D), gives the
-            output of the module's last projection, such as :func:`attend`.
-
-    Returns:
-        Shape (B, T, D).
+    Skips what drop path drops.
     """
 
-    def attention_branch(tokens: Tensor) -> Tensor:
-        module = layer.attn
-        return module.gamma1(module.proj_drop(attention(module, layer.ln1(tokens))))
+    @classmethod
+    def adopt(cls, layer: TransformerEncoderLayer) -> None:
+        """Make a layer of mmpretrain one of these; parameters stay as they are."""
+        layer.__class__ = cls
+        layer.attn.__class__ = Attention
 
-    tokens = add_branch(tokens, attention_branch, layer.attn.out_drop)
-    if not isinstance(layer.ffn, FFN):  # others have no drop path
-        return layer.ffn(layer.ln2(tokens), identity=tokens)
-    return add_branch(
-        tokens,
-        lambda tokens: layer.ffn.gamma2(layer.ffn.layers(layer.ln2(tokens))),
-        layer.ffn.dropout_layer,
-    )
+    def forward(
+        self, tokens: Tensor, attention: Callable[[MultiheadAttention, Tensor], Tensor]
+    ) -> Tensor:
+        """Run the layer.
+
+        Args:
+            tokens: Shape (B, T, D).
+            attention: Takes the attention module and normalized tokens (B, T, D), gives the
+                output of the module's last projection, such as :func:`attend`.
+
+        Returns:
+            Shape (B, T, D).
+        """
+        tokens = add_branch(
+            tokens, lambda tokens: self.attn(self.ln1(tokens), attention), self.attn.out_drop
+        )
+        if not isinstance(self.ffn, FFN):  # others have no drop path
+            return self.ffn(self.ln2(tokens), identity=tokens)
+        return add_branch(
+            tokens,
+            lambda tokens: self.ffn.gamma2(self.ffn.layers(self.ln2(tokens))),
+            self.ffn.dropout_layer,
+        )
+
+
+class Attention(MultiheadAttention):
+    """Attention module of :class:`EncoderLayer`, up to layer scale; drop path is the layer's."""
+
+    def forward(
+        self, tokens: Tensor, attention: Callable[[MultiheadAttention, Tensor], Tensor]
+    ) -> Tensor:
+        """Normalized tokens (B, T, D) -> what the layer adds to its input, (B, T, D)."""
+        return self.gamma1(self.proj_drop(attention(self, tokens)))
 
 
 def forward_rows(

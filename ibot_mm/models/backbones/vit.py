@@ -20,7 +20,7 @@ from ibot_mm.functional.rotary_embedding import rotary_angles
 from ibot_mm.functional.token_selection import token_rows
 from ibot_mm.registry import MODELS
 
-from .attention import attend, forward_layer, forward_rows
+from .attention import EncoderLayer, attend, forward_rows
 from .layer_numbers import check_frozen_stages, check_num_blocks, resolve_indices
 from .patch_embedding import embed_patches
 from .patches import check_size, hide_patches
@@ -61,7 +61,8 @@ class MaskedVisionTransformer(VisionTransformer):
         frozen_stages (int): 0 freezes the embedding ([CLS], position, mask and register tokens
             included), n also the first n layers, the number of layers also the final norm.
             What is frozen stays in evaluation mode. Defaults to -1, nothing.
-        out_type (str): As in mmpretrain; the algorithm needs 'raw'. Defaults to 'raw'.
+        out_type (str): As in mmpretrain; the algorithm needs 'raw', the head of a classifier
+            'cls_token'. Defaults to 'raw'.
         out_indices (Sequence[int] | int): Layers whose outputs are returned, in increasing order;
             negative ones count from the end. Defaults to -1, the last layer.
         patch_cfg (dict): Of the patch embedding. Defaults to ``dict(padding=0)``: as published,
@@ -113,6 +114,8 @@ class MaskedVisionTransformer(VisionTransformer):
             patch_cfg=patch_cfg,
             **kwargs,
         )
+        for layer in self.layers:
+            EncoderLayer.adopt(layer)
         for module in self.modules():
             if isinstance(module, DropPath):  # numpy's numbers would split a compiled graph
                 module.drop_prob = float(module.drop_prob)
@@ -289,7 +292,7 @@ class MaskedVisionTransformer(VisionTransformer):
     def _forward_layer(
         self, index: int, tokens: Tensor, grid: tuple[int, int], angles: Tensor | None
     ) -> Tensor:
-        return forward_layer(self.layers[index], tokens, partial(attend, angles=angles))
+        return self.layers[index](tokens, partial(attend, angles=angles))
 
     def _output(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Normalized tokens without registers, in the form of ``out_type``."""

@@ -24,7 +24,8 @@ class ViTPyramid(MaskedVisionTransformer):
         arch (str | dict): As in the base class. Defaults to 'base'.
         out_indices (Sequence[int] | int, optional): The layers. Defaults to None, for four maps
             those at a third, a half, two thirds and the end of the network: as published
-            ``[3, 5, 7, 11]`` of 12 and ``[7, 11, 15, 23]`` of 24; for fewer the last of these.
+            ``[3, 5, 7, 11]`` of 12 and ``[7, 11, 15, 23]`` of 24; for fewer maps the last of
+            these. Networks of four layers give all.
         final_norm (bool): Whether the final norm is applied to each map: published segmentation
             does, published detection has no final norm. Defaults to False.
         with_pyramid (bool): Whether to change resolutions by :class:`DeconvPyramid`; else maps
@@ -74,9 +75,8 @@ class ViTPyramid(MaskedVisionTransformer):
                 'with_pyramid=False, and leave with_cls_token as it is.'
             )
         if out_indices is None:
-            num_layers = self._check_arch(arch)['num_layers']
-            layers = [sixths * num_layers // 6 - 1 for sixths in (2, 3, 4, 6)]
-            out_indices = layers if out_strides is None else layers[-len(out_strides) :]
+            number = 4 if out_strides is None else len(out_strides)
+            out_indices = _default_layers(self._check_arch(arch)['num_layers'], number)
         super().__init__(
             arch=arch,
             mask_token=False,
@@ -129,3 +129,15 @@ class ViTPyramid(MaskedVisionTransformer):
         """
         maps = super().forward(images)
         return maps if self.pyramid is None else self.pyramid(maps)
+
+
+def _default_layers(num_layers: int, number: int) -> list[int]:
+    """As published, a third, a half, two thirds and the end; the last ones of a short network."""
+    if num_layers < number:
+        raise ValueError(
+            f'ViTPyramid takes its {number} maps from {number} layers, and the network has '
+            f'{num_layers}: give out_strides of fewer maps, such as out_strides=[16].'
+        )
+    layers = [sixths * num_layers // 6 - 1 for sixths in (2, 3, 4, 6)][-number:]
+    is_short = layers[0] < 0 or len(set(layers)) < len(layers)
+    return list(range(num_layers - number, num_layers)) if is_short else layers

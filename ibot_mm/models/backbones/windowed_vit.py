@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ibot_mm.registry import MODELS
 
-from .attention import attend_in_windows, forward_layer
+from .attention import attend_in_windows
 from .layer_numbers import resolve_indices
 from .vit import MaskedVisionTransformer
 
@@ -89,4 +89,4 @@ class WindowedVisionTransformer(MaskedVisionTransformer):
         if index in self.global_indices:
             return super()._forward_layer(index, tokens, grid, angles)
         in_windows = partial(attend_in_windows, angles=angles, grid=grid, window=self.window_size)
-        return forward_layer(self.layers[index], tokens, in_windows)
+        return self.layers[index](tokens, in_windows)

@@ -12,6 +12,7 @@ from .locate import CheckpointError
 from .names import ROTARY, match
 
 State = Mapping[str, Tensor]
+Reader = Callable[[Any], Any] | None
 FIRST = 'layers.0.'
 EPS = 1e-6  # of iBOT, DINO, DINOv2, timm
 ACTIVATIONS: dict[str, dict[str, Any]] = {
@@ -51,10 +52,10 @@ class Part:
     name: str
     title: str
     tensors: Callable[[State], Any] | None = None
-    module: Callable[[Any], Any] | None = None
-    timm: Callable[[Any], Any] | None = None
-    json: Callable[[dict[str, Any]], Any] | None = None
-    config: Callable[[dict[str, Any]], Any] | None = None
+    module: Reader = None
+    timm: Reader = None
+    json: Reader = None
+    config: Reader = None
     option: Callable[[Any], dict[str, Any]] | None = None
     default: Any = None
     parameters: tuple[str, ...] = ()
@@ -64,6 +65,10 @@ class Part:
     advice: str = ''
     lacking: str | None = None
     words: tuple[str, str] = ('', '')
+
+    def usual(self, architecture: Any) -> Any:
+        """What the arguments of our backbone, left out, make of the part."""
+        return self.default(architecture) if callable(self.default) else self.default
 
 
 def _has(name: str) -> Callable[[State], bool]:
@@ -87,13 +92,6 @@ def _has_layer_norms(state: State) -> bool:
     return not norms or any(name.endswith('bias') for name in norms)
 
 
-def _activation_of(layer: Any) -> str:
-    """Of a layer of mmpretrain or mmseg."""
-    if hasattr(layer.ffn, 'w3'):
-        return 'silu'
-    return activation_name(layer.ffn.layers[0][1])
-
-
 def activation_name(module: Any) -> str:
     """Our name of an activation: of a module, a function, Hugging Face's or timm's name."""
     if getattr(module, 'approximate', 'none') == 'tanh':
@@ -107,18 +105,22 @@ def activation_name(module: Any) -> str:
     return known.get(plain, plain)
 
 
+def _activation_of_module(module: Any) -> str:
+    """Of a backbone of mmpretrain or mmseg."""
+    ffn = module.layers[0].ffn
+    return 'silu' if hasattr(ffn, 'w3') else activation_name(ffn.layers[0][1])
+
+
 def _rotary_of_timm(model: Any) -> str:
     rope = getattr(model, 'rope', None)
     if rope is None:
         return ''
-    kind = type(rope).__name__
-    base = getattr(rope, 'temperature', getattr(rope, 'base', None))
-    if kind == 'RotaryEmbeddingDinoV3':
-        return rotary_name(base)
-    return f"rotary in the form of timm's {kind}"
+    if type(rope).__name__ == 'RotaryEmbeddingDinoV3':
+        return _rotary_name(getattr(rope, 'temperature', getattr(rope, 'base', None)))
+    return f"rotary in the form of timm's {type(rope).__name__}"
 
 
-def rotary_name(base: float | None) -> str:
+def _rotary_name(base: float | None) -> str:
     """The rotary position embedding of DINOv3, by the base of its periods."""
     return ROTARY if base in (None, 100) else f'rotary of base {base:g}, not 100'
 
@@ -127,7 +129,7 @@ def _rotary_of_json(config: dict[str, Any]) -> str | None:
     if config.get('model_type') != 'dinov3_vit':
         return None
     parameters = config.get('rope_parameters') or {}
-    return rotary_name(config.get('rope_theta', parameters.get('rope_theta')))
+    return _rotary_name(config.get('rope_theta', parameters.get('rope_theta')))
 
 
 def _activation_of_config(config: dict[str, Any]) -> str:
@@ -224,7 +226,7 @@ PARTS = (
     ),
     Part(
         'activation', 'activation of the feed-forward network',
-        module=lambda m: _activation_of(m.layers[0]),
+        module=_activation_of_module,
         timm=lambda m: activation_name(m.blocks[0].mlp.act),
         json=lambda c: activation_name(c['hidden_act']),
         config=_activation_of_config,
@@ -286,27 +288,3 @@ def part_of(name: str) -> Part | None:
         p for p in PARTS if any(match(template, name) is not None for template in p.parameters)
     )
     return next(found, None)
-
-
-def ask(name: str) -> str:
-    """How to tell a part that nothing in the file tells."""
-    examples = dict(
-        activation="activation='gelu' or 'quick_gelu'",
-        rotary='rotary=False or True',
-        post_norm='post_norm=False or True',
-    )
-    return (
-        f'nothing in the file tells its {BY_NAME[name].title}: say it by '
-        f'assume=dict({examples.get(name, f"{name}=...")})'
-    )
-
-
-def written(options: Mapping[str, Any]) -> str:
-    """Arguments as one would write them in a config."""
-
-    def value(of: Any) -> str:
-        if isinstance(of, dict):
-            return f'dict({written(of)})'
-        return repr(of).replace('e-0', 'e-') if isinstance(of, float) else repr(of)
-
-    return ', '.join(f'{name}={value(of)}' for name, of in options.items())
