@@ -59,8 +59,8 @@ class CheckClassesHook(Hook):
                 'are a part on purpose, set default_hooks.classes.allow_missing=True.'
             )
         _compare_names(splits)
-        present = {f'{split}_dataloader': values for split, values in labels.items()}
-        absent = absent_classes(present, found)
+        by_loader = {f'{split}_dataloader': values for split, values in labels.items()}
+        absent = absent_classes(by_loader, found)
         if absent and not self.allow_missing:
             raise ValueError(
                 f'{absent}. Are both splits of the same data? If it is on purpose, set '
@@ -89,7 +89,7 @@ def _labels(dataset: Any, split: str) -> list[int]:
 
 def _compare_names(splits: dict[str, Any]) -> None:
     """Classes that are named by their folders must be the same folders."""
-    names = {split: getattr(dataset, 'CLASSES', None) for split, dataset in splits.items()}
+    names = {split: getattr(dataset, 'CLASSES', None) or () for split, dataset in splits.items()}
     if len(names) < 2 or not all(names.values()):
         return
     if difference := class_difference(names):

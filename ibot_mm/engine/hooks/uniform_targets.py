@@ -9,7 +9,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ibot_mm.engine.clock import read_clock
-from ibot_mm.engine.hooks.runtime_info import hand_over
 from ibot_mm.engine.hooks.teacher import TeacherUpdateHook
 from ibot_mm.engine.hooks.temperature import TeacherTemperatureHook
 from ibot_mm.engine.hooks.unwrap import unwrap_model
@@ -75,7 +74,7 @@ class UniformTargetsHook(Hook):
         """Look at the targets, once."""
         if runner.iter + 1 != self._check_at:
             return
-        hand_over(runner)
+        runner.call_hook('hand_over')
         scalars = runner.message_hub.log_scalars
         if ENTROPY not in scalars:
             return
