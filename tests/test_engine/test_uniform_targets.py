@@ -29,6 +29,7 @@ def start(request, caplog):
             message_hub=MessageHub(request.node.name),
             hooks=[temperature, update, watch],
             logger=logging.getLogger('test_uniform_targets'),
+            call_hook=lambda name: None,
         )
         caplog.clear()
         update.before_train(runner)
