@@ -1,6 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Every config resolves, builds, and says what its recipe says."""
 
+import copy
+import functools
 import runpy
 import shlex
 from pathlib import Path
@@ -32,9 +34,19 @@ RECIPES = {
 }
 
 
+@functools.cache
+def _read(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def read(path: Path) -> Config:
+    """A config of the project, read from the disk once, since that takes up to seconds."""
+    return copy.deepcopy(_read(path))
+
+
 @pytest.mark.parametrize('path', PRETRAIN, ids=lambda path: path.stem)
 def test_everything_named_in_a_config_exists(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     init_default_scope(cfg.default_scope)
     # mmpretrain's Swin reads numbers from tensors while it is built, so these need memory.
     with torch.device('cpu' if 'swin' in path.stem else 'meta'):
@@ -51,7 +63,7 @@ def test_everything_named_in_a_config_exists(path):
 
 @pytest.mark.parametrize('name, recipe', RECIPES.items())
 def test_recipes(name, recipe):
-    cfg = Config.fromfile(CONFIGS / f'pretrain/{name}.py')
+    cfg = read(CONFIGS / f'pretrain/{name}.py')
     crops = cfg.train_dataloader.dataset.pipeline.crops
     assert (
         cfg.train_cfg.max_epochs,
@@ -82,7 +94,7 @@ def test_recipes(name, recipe):
 
 @pytest.mark.parametrize('path', PRETRAIN, ids=lambda path: path.stem)
 def test_crops_and_masks_fit_the_patches(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     crops, masks = (cfg.train_dataloader.dataset.pipeline[name] for name in ('crops', 'masks'))
     patch = 32 if 'swin' in path.stem else cfg.model.backbone.get('patch_size', 16)
     assert masks.patch_size == patch
@@ -91,7 +103,7 @@ def test_crops_and_masks_fit_the_patches(path):
 
 @pytest.mark.parametrize('path', PRETRAIN, ids=lambda path: path.stem)
 def test_training_and_knn_read_images_alike(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     splits = [loader.dataset[split] for loader in (cfg.val_dataloader, cfg.test_dataloader)
               for split in ('bank', 'query')]  # fmt: skip
     steps = [dataset.pipeline.load for dataset in (cfg.train_dataloader.dataset, *splits)]
@@ -101,9 +113,9 @@ def test_training_and_knn_read_images_alike(path):
 @pytest.mark.parametrize('name', CONTINUE)
 def test_continuing_is_gentler_than_its_recipe(name):
     """Less and shorter of all that moves the weights, and the hooks that watch over them."""
-    cfg = Config.fromfile(CONFIGS / f'pretrain/{name}.py')
+    cfg = read(CONFIGS / f'pretrain/{name}.py')
     start = name.partition('_continue')[0].replace('b14_dinov2', 's16').removesuffix('_reg')
-    base = Config.fromfile(CONFIGS / f'pretrain/{start}.py')
+    base = read(CONFIGS / f'pretrain/{start}.py')
 
     def rate(cfg):
         return cfg.optim_wrapper.optimizer.lr / cfg.auto_scale_lr.base_batch_size
@@ -127,7 +139,7 @@ def test_continuing_is_gentler_than_its_recipe(name):
 def test_weights_of_dinov2_fit_their_configs(registers, tmp_path):
     """At a tiny width: patches, positions, layer scale, registers."""
     name = f'ibot_vitb14_dinov2{"_reg" if registers else ""}_continue'
-    cfg = Config.fromfile(CONFIGS / f'pretrain/{name}.py')
+    cfg = read(CONFIGS / f'pretrain/{name}.py')
     sizes = dict(embed_dim=16, depth=2, num_heads=2, reg_tokens=registers, num_classes=0)
     source = timm.models.VisionTransformer(img_size=518, patch_size=14, init_values=1e-5, **sizes)
     state = {n.replace('reg_token', 'register_tokens'): t for n, t in source.state_dict().items()}
@@ -237,7 +249,7 @@ def test_published_results_stand_in_the_configs(index):
 
 def test_index_tells_epochs_and_batch_of_the_configs(index):
     for name, model in index.items():
-        cfg = Config.fromfile(CONFIGS.parent / model.config)
+        cfg = read(CONFIGS.parent / model.config)
         assert model.metadata.batch_size == cfg.auto_scale_lr.base_batch_size, name
         if model.metadata.epochs:
             assert model.metadata.epochs == cfg.train_cfg.max_epochs, name
@@ -277,7 +289,7 @@ def test_commands_of_published_checkpoints(name, index, tmp_path, monkeypatch):
     assert convert[:2] == ['python', 'tools/model_converters/convert_to_ibot_mm.py']
     assert convert[2:] == [f'ibot_mm::pretrain/{name}', f'{name}.pth']
     assert evaluate[:4] == ['python', 'tools/test.py', f'configs/pretrain/{name}.py', 'none']
-    cfg = Config.fromfile(INDEX.parent / evaluate[2])
+    cfg = read(INDEX.parent / evaluate[2])
     small = dict(arch=dict(embed_dims=384, num_layers=1, num_heads=6, feedforward_channels=8))
     if 'swin' in name:
         small = dict(arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1]))
