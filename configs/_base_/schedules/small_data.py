@@ -8,7 +8,7 @@ small_data = dict(
         optimizer=dict(lr=1e-3),  # not scaled by the batch
         clip_grad=dict(max_norm=0.3),
     ),
-    auto_scale_lr=dict(enable=False),
+    auto_scale_lr=dict(enable=False, base_batch_size=64),
     learning_rate=dict(warmup=0, warmup_share=0.1),
     weight_decay=dict(final_ratio=2.5),
     default_hooks=dict(
