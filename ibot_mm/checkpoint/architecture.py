@@ -52,7 +52,7 @@ class Architecture:
         return ' and '.join(kinds) or 'of an unknown kind'
 
     def options(self) -> dict[str, Any]:
-        """Arguments of :class:`ibot_mm.MaskedVisionTransformer`; defaults are left out.
+        """Return the arguments of :class:`ibot_mm.MaskedVisionTransformer`; defaults are left out.
 
         Raises:
             CheckpointError: If something must be told, or the class cannot be what this is.
@@ -86,7 +86,7 @@ class Architecture:
         if self.num_heads is None:
             yield (
                 f'weights do not show how many attention heads a ViT has, and {self.embed_dims} '
-                f'channels with {self.num_layers} layers are no usual size: give num_heads '
+                f'channels with {self.num_layers} layers are not a usual size: give num_heads '
                 'by assume=dict(num_heads=...)'
             )
         if self.gated and self.activation != 'silu':
@@ -109,7 +109,7 @@ class Architecture:
 
 
 def ask(name: str) -> str:
-    """How to tell a part that nothing in the file tells."""
+    """Say how to tell a part that nothing in the file tells."""
     examples = dict(
         activation="activation='gelu' or 'quick_gelu'",
         rotary='rotary=False or True',
@@ -122,7 +122,7 @@ def ask(name: str) -> str:
 
 
 def single(size: tuple[int, int]) -> Any:
-    """A size (H, W) as one number where it is square."""
+    """Return a size (H, W) as one number where it is square."""
     return size[0] if size[0] == size[1] else size
 
 
@@ -179,7 +179,7 @@ def describe_backbone(backbone: Any) -> Architecture:
 
 
 def grid_of(backbone: Any) -> tuple[int, int]:
-    """Patches (h, w) of the images that a backbone, or a model of timm, is for."""
+    """Return the patches (h, w) of the images that a backbone, or a model of timm, is for."""
     if hasattr(backbone, 'patch_resolution'):
         return tuple(backbone.patch_resolution)
     sized = backbone.patch_embed if hasattr(backbone, 'blocks') else backbone
@@ -235,6 +235,6 @@ def _grid(
         if guess:
             return guess  # adapt() says that it does not fit
         raise CheckpointError(
-            f'the position embedding has {length} entries, which are no square grid, and nothing '
+            f'the position embedding has {length} entries, which do not make a square grid, and nothing '
             'in the file tells the size of the images'
         ) from None

@@ -55,7 +55,7 @@ class Checkpoint:
                 that is open already is given back.
 
         Raises:
-            CheckpointError: If the file is not there, is no checkpoint, is damaged, would run code
+            CheckpointError: If the file is not there, is not a checkpoint, is damaged, would run code
                 or holds no tensors.
         """
         if isinstance(location, Checkpoint):
@@ -82,7 +82,7 @@ class Checkpoint:
     def backbone_config(self) -> dict[str, Any]:
         """``model.backbone`` of the config that mmengine stores; empty where there is none.
 
-        The text is parsed and never run: what is no literal makes it empty too.
+        The text is parsed and never run: what is not a literal makes it empty too.
         """
         text = self.meta.get('cfg')
         try:

@@ -112,7 +112,7 @@ def express(state_dict: State, format: Format) -> dict[str, Tensor]:
 
 
 def num_layers(names: Iterable[str]) -> int:
-    """Number of encoder layers, by our names."""
+    """Return the number of encoder layers, by our names."""
     found = (re.match(r'layers\.(\d+)\.', name) for name in names)
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 

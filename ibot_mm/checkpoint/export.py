@@ -58,7 +58,7 @@ class Target:
     added: dict[str, Tensor] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
-        """What weights lose and gain, in words; what is empty is nothing."""
+        """Describe what weights lose and gain; empty words mean nothing."""
         notes = [f'left out: {what}' for what in self.left_out.values()]
         for name, tensor in self.added.items():
             part = part_of(name)
@@ -68,7 +68,7 @@ class Target:
         return [*dict.fromkeys(notes), *([self.remark] if self.remark else [])]
 
     def lacks(self, vit: Architecture) -> list[str]:
-        """What the ViT has, or is, that the network cannot be."""
+        """Say what the ViT has, or is, that the network cannot be."""
         has = {name: bool(vit.values[name]) for name in BY_NAME}
         found = [BY_NAME[n].title for n in self.without if has[n] and n != 'mask_token']
         for name in self.always:
@@ -281,7 +281,7 @@ LIBRARIES: dict[str, Callable[[Architecture], Target]] = {
 
 
 def call(function: str, *args: Any, **options: Any) -> str:
-    """A call, as one would write it."""
+    """Write a call as one would write it by hand."""
 
     def written(value: Any) -> str:
         if isinstance(value, partial):

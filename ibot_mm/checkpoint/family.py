@@ -18,7 +18,7 @@ class Family(ABC):
 
     @abstractmethod
     def is_for(self, backbone: nn.Module) -> bool:
-        """Whether a module is a backbone of this family."""
+        """Tell whether a module is a backbone of this family."""
 
     @abstractmethod
     def compare(self, backbone: nn.Module, network: Network) -> LoadReport:
@@ -33,7 +33,7 @@ class Family(ABC):
 
     @abstractmethod
     def options(self, network: Network) -> dict[str, Any]:
-        """The config of a backbone of this project that the network fills.
+        """Write the config of a backbone of this project that the network fills.
 
         Raises:
             CheckpointError: If there is none, or something must be told.
@@ -41,11 +41,11 @@ class Family(ABC):
 
     @abstractmethod
     def facts(self, network: Network) -> dict[str, str]:
-        """What the network is: title -> words."""
+        """Describe the network: title -> words."""
 
     @abstractmethod
     def config(self, backbone: nn.Module) -> dict[str, Any]:
-        """The config that builds a backbone of this project."""
+        """Write the config that builds a backbone of this project."""
 
     @abstractmethod
     def export(self, backbone: nn.Module, library: str) -> Export:

@@ -25,7 +25,7 @@ FAMILIES: tuple[Family, ...] = (TimmModel(), Swin(), ViT())
 
 
 def family_of(backbone: nn.Module) -> Family:
-    """The family of a backbone.
+    """Return the family of a backbone.
 
     Raises:
         CheckpointError: If it is of none.
@@ -51,7 +51,7 @@ def family_of(backbone: nn.Module) -> Family:
 
 
 def family_named(network: Network) -> Family:
-    """The family of a network in a checkpoint."""
+    """Return the family of a network in a checkpoint."""
     return next(family for family in FAMILIES if family.name == network.family)
 
 
@@ -174,7 +174,7 @@ def rebuild_backbone(
 
 
 def backbone_config(backbone: nn.Module) -> str:
-    """The text of a config that builds a backbone of this project, to be stored beside its weights.
+    """Write the text of a config that builds a backbone, to be stored beside its weights.
 
     There :func:`load_weights` finds what weights do not show, such as the heads of a ViT.
     """

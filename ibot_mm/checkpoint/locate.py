@@ -31,7 +31,7 @@ class CheckpointError(ValueError):
 
 
 def find_file(location: str | Path) -> Path:
-    """The local file that a location means; downloads it if need be.
+    """Find the local file that a location means, and download it if need be.
 
     Args:
         location: File, folder, ``http(s)://`` address or ``package::model``, see
@@ -90,7 +90,7 @@ def _address_of_model(name: str) -> str:
     except (AssertionError, AttributeError):
         raise CheckpointError(f'{name} is a config without published weights.') from None
     except Exception as error:  # mmengine has no errors of its own for this
-        raise CheckpointError(f'{name} is no model of its package: {error}') from error
+        raise CheckpointError(f'{name} is not a model of its package: {error}') from error
 
 
 def _download(address: str) -> Path:

@@ -15,7 +15,7 @@ _NOT_OF_TIMM = (
 
 
 def read_metadata(checkpoint: Checkpoint) -> tuple[dict[str, Any], str]:
-    """Values of parts, and of ``img_size``, that are told beside the tensors, and where they are.
+    """Read the parts, and ``img_size``, that are told beside the tensors, and say where.
 
     They stand in Hugging Face's, OpenCLIP's or timm's JSON, or in the config that mmengine stores.
     """
@@ -40,14 +40,14 @@ def read_metadata(checkpoint: Checkpoint) -> tuple[dict[str, Any], str]:
 
 
 def pair(size: Any) -> tuple[int, int] | None:
-    """A size (H, W) that may be told as one number; None where it is not told."""
+    """Return a size (H, W) that may be told as one number; None where it is not told."""
     if isinstance(size, (list, tuple)):
         return size[0], size[1]
     return (size, size) if isinstance(size, int) else None
 
 
 def tell(source: str, of: Any) -> dict[str, Any]:
-    """All that a source tells of parts that tensors do not show.
+    """Read all that a source tells of parts that tensors do not show.
 
     Args:
         source: 'module', 'timm', 'json' or 'config', see :class:`Part`.

@@ -46,14 +46,14 @@ class MaskedKeyBias(Concatenation):
 
     @staticmethod
     def join(tensors: Sequence[Tensor | None]) -> Tensor:
-        """Bias with zeros at the keys, whatever the file holds there."""
+        """Set the bias at the keys to zero."""
         bias = next(tensor for tensor in tensors if tensor is not None).clone()
         bias.chunk(3)[1].zero_()
         return bias
 
     @staticmethod
     def split(tensor: Tensor, number: int) -> Sequence[Tensor]:
-        """Bias and mask."""
+        """Return the bias and mask."""
         mask = torch.ones_like(tensor)
         mask.chunk(3)[1].zero_()
         return [tensor, mask]
@@ -83,7 +83,7 @@ def rows(
     our_prefix: str = '',
     parts: type[Concatenation] = Concatenation,
 ) -> tuple[Row, ...]:
-    """Rows of a table.
+    """Return the rows of a table.
 
     Args:
         table: Template in the format, or several that make up one of ours -> our template. ``*``
@@ -157,17 +157,17 @@ class Format:
         return next(names).format(leaf='weight')
 
     def why_left_out(self, name: str) -> str | None:
-        """What a name without counterpart is, or None."""
+        """Say what a name without counterpart is, or None."""
         return next((what for pattern, what in self.left_out if fnmatchcase(name, pattern)), None)
 
     def explains(self, name: str) -> bool:
-        """Whether the format knows a name."""
+        """Tell whether the format knows a name."""
         return find_row(name, self.gated_rows + self.rows) is not None or bool(
             self.why_left_out(name)
         )
 
     def substitutions(self) -> tuple[tuple[str, str], ...]:
-        """Rows of a single name as pairs for ``re``: pattern of their name, replacement."""
+        """Return the rows of a single name for ``re``: pattern of their name, replacement."""
         return tuple(
             (_pattern(row.names[0]).pattern, re.sub(r'\{(\w+)\}', r'\\g<\1>', row.ours))
             for row in self.rows
@@ -199,7 +199,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def find_row(name: str, rows: Iterable[Row]) -> tuple[Row, dict[str, str]] | None:
-    """Row of a format's name, and what its placeholders stand for."""
+    """Return the row of a format's name, and what its placeholders stand for."""
     for row in rows:
         for template in row.names:
             found = match(template, name)

@@ -16,7 +16,7 @@ TOKENS_BEFORE_PATCHES = ('cls_token', 'dist_token', 'register_tokens')  # in thi
 def source_layout(
     length: int, numbers_of_extra: Sequence[int], target_grid: tuple[int, int]
 ) -> tuple[int, tuple[int, int]]:
-    """How a position embedding is made up, of which a checkpoint keeps the length only.
+    """Say how a position embedding is made up, of which a checkpoint keeps the length only.
 
     The grid is taken to be the target's, if it can be, and else to be square, as those of nearly
     all pre-training are.
@@ -41,7 +41,7 @@ def source_layout(
         if side and side**2 == length - extra:
             return extra, (side, side)
     raise CheckpointError(
-        f'the position embedding has {length} entries, which are no square grid, and not that of '
+        f'the position embedding has {length} entries, which do not make a square grid, and not that of '
         f'the backbone, {target_grid[0]} x {target_grid[1]} patches: set img_size to the size of '
         'the images of the pre-training'
     )
@@ -50,7 +50,7 @@ def source_layout(
 def resize_patches(
     patches: Tensor, source_grid: tuple[int, int], target_grid: tuple[int, int]
 ) -> Tensor:
-    """Bicubic resize without antialiasing, the usual one when a checkpoint is loaded.
+    """Resize bicubically without antialiasing, as is usual when a checkpoint is loaded.
 
     mmpretrain, DeiT, MAE and BEiT do the same. timm antialiases, with another bicubic kernel. iBOT
     and DINO resize at run time instead, and shift the sampling points
@@ -124,7 +124,7 @@ def fit_position_embedding(
 
 
 def resize_window_table(table: Tensor, length: int) -> Tensor:
-    """Bicubic resize of Swin's relative position bias to other windows, as mmdet and mmseg do.
+    """Resize Swin's relative position bias to other windows bicubically, as mmdet and mmseg do.
 
     Args:
         table: Entry of each distance between patches of a square window, (S ** 2, heads).
@@ -142,7 +142,7 @@ def resize_window_table(table: Tensor, length: int) -> Tensor:
 
 
 def resize_relative_table(table: Tensor, target_grid: tuple[int, int]) -> Tensor:
-    """Bicubic resize of BEiT's relative position bias, whose last three entries are [CLS]'s.
+    """Resize BEiT's relative position bias bicubically; its last three entries are [CLS]'s.
 
     Args:
         table: Entry of each distance between patches of a square grid of side S, and three more,

@@ -20,7 +20,7 @@ NAMES = ('ibot_mm.Pretrained', 'Pretrained')
 
 @WEIGHT_INITIALIZERS.register_module()
 class Pretrained:
-    """Fills a backbone with the weights of a checkpoint, whatever published or stored it.
+    """Fills a backbone with the weights of a checkpoint, published or stored by any project.
 
     For example ``backbone=dict(..., init_cfg=dict(type='ibot_mm.Pretrained',
     checkpoint='work_dirs/ibot_vitb16/epoch_400.pth'))``. The backbone is a ViT of this project,
@@ -124,7 +124,7 @@ class PretrainedHead:
 def read_head(
     tensors: Mapping[str, Tensor], network: str = 'teacher', checkpoint: str = 'the checkpoint'
 ) -> dict[str, Tensor]:
-    """The projection head among the tensors of a full checkpoint of a pre-training.
+    """Find the projection head in the tensors of a full checkpoint of a pre-training.
 
     Args:
         tensors: By their path within the file, see :meth:`Checkpoint.open`.

@@ -87,7 +87,7 @@ def read_content(file: Path) -> tuple[Any, dict[str, Any]]:
         What it holds, tensors in nested dicts; and what safetensors or mmengine store beside them.
 
     Raises:
-        CheckpointError: If it is no checkpoint, is damaged or would run code.
+        CheckpointError: If it is not a checkpoint, is damaged or would run code.
     """
     if file.name.endswith('.index.json'):
         return _read_shards(file), {}
@@ -120,7 +120,7 @@ def _read_shards(index: Path) -> dict[str, Any]:
         names = set(json.loads(index.read_text())['weight_map'].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f'{index} is no index of files with weights, which has a `weight_map`: download it '
+            f'{index} is not an index of files with weights, which has a `weight_map`: download it '
             f'again. {type(error).__name__}: {error}'
         ) from error
     tensors: dict[str, Any] = {}

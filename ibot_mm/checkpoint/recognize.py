@@ -81,7 +81,7 @@ class Network:
         return foreign_kind(self.prefix + name for name in self.own)
 
     def left_out(self) -> dict[str, list[str]]:
-        """Names of the checkpoint that no backbone needs, by what they are."""
+        """Find the names of a checkpoint that no backbone needs, by what they are."""
         found: dict[str, list[str]] = {}
         for name, what in self.weights.left_out.items():
             found.setdefault(what, []).append(name)
@@ -139,7 +139,7 @@ def recognize(
 def find_networks(
     checkpoint: Checkpoint | Mapping[str, Tensor], assume: Mapping[str, Any] | None = None
 ) -> list[Network]:
-    """All backbones in a checkpoint, by the names that some format gives to the patch embedding."""
+    """Find all backbones, by the names that some format gives to the patch embedding."""
     opened = _opened(checkpoint)
     anchors = {format.anchor for format in FORMATS}
     prefixes = [
@@ -184,7 +184,7 @@ def _read(prefix: str, own: Mapping[str, Tensor]) -> tuple[str, Format, Converte
 
 
 def foreign_kind(names: Iterable[str]) -> str | None:
-    """What a network is that no backbone here is; None for one that may be known."""
+    """Say what a network is that no backbone here is; None for one that may be known."""
     names = list(names)
     found = (k for pattern, k in FOREIGN if any(re.search(pattern, name) for name in names))
     return next(found, None)

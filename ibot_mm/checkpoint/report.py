@@ -90,13 +90,13 @@ class LoadReport:
 
 
 def summary(names: Iterable[str]) -> str:
-    """Names in short: the same parameter of every layer is one, with its number."""
+    """Shorten names: the same parameter of every layer becomes one, with its number."""
     counts = Counter(re.sub(r'((layers?|blocks)\.)\d+\.', r'\1*.', n, count=1) for n in names)
     return ', '.join(f'{name} ({n})' if n > 1 else name for name, n in counts.items())
 
 
 def size_of(state: Mapping[str, Tensor]) -> str:
-    """Number and type of parameters, in words."""
+    """Return the number and type of parameters, in words."""
     floating = [tensor for tensor in state.values() if tensor.is_floating_point()]
     types = sorted({str(tensor.dtype).removeprefix('torch.') for tensor in floating})
     return f'{sum(tensor.numel() for tensor in floating):,}, {" and ".join(types)}'

@@ -67,7 +67,7 @@ class Part:
     words: tuple[str, str] = ('', '')
 
     def usual(self, architecture: Any) -> Any:
-        """What the arguments of our backbone, left out, make of the part."""
+        """Say what the arguments of our backbone, left out, make of the part."""
         return self.default(architecture) if callable(self.default) else self.default
 
 
@@ -93,7 +93,7 @@ def _has_layer_norms(state: State) -> bool:
 
 
 def activation_name(module: Any) -> str:
-    """Our name of an activation: of a module, a function, Hugging Face's or timm's name."""
+    """Return our name of an activation: of a module, a function, Hugging Face's or timm's name."""
     if getattr(module, 'approximate', 'none') == 'tanh':
         return 'gelu_tanh'
     name = module if isinstance(module, str) else getattr(module, '__name__', type(module).__name__)
@@ -283,7 +283,7 @@ UNSEEN = tuple(part for part in PARTS if part.module)  # which tensors do not sh
 
 
 def part_of(name: str) -> Part | None:
-    """The part that a parameter, by our name, belongs to; None for what every ViT has."""
+    """Find the part that a parameter, by our name, belongs to; None for what every ViT has."""
     found = (
         p for p in PARTS if any(match(template, name) is not None for template in p.parameters)
     )

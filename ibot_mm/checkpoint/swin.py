@@ -118,7 +118,7 @@ class Swin(Family):
 def _refuse_other(network: Network) -> None:
     if network.family != SWIN:
         raise CheckpointError(
-            f"the network under '{network.prefix}' is no Swin Transformer of ours, of the "
+            f"the network under '{network.prefix}' is not a Swin Transformer of ours, of the "
             'published code, of timm or of transformers: its tensors begin with '
             f'{", ".join(list(network.own)[:4])}'
         )

@@ -30,7 +30,7 @@ class TimmModel(Family):
         return hasattr(backbone, 'timm_model')
 
     def compare(self, backbone: nn.Module, network: Network) -> LoadReport:
-        """Weights under timm's names are taken as they are, or as timm's own filter adapts them.
+        """Take weights under timm's names as they are, or as timm's own filter adapts them.
 
         That filter knows the code that a family comes from (DINOv2, DINOv3, BEiT, ...) and resizes
         what belongs to positions. Names of mmpretrain or transformers are brought to timm's by the
@@ -82,7 +82,7 @@ class TimmModel(Family):
 
 
 def export_timm_model(tensors: Mapping[str, Tensor], prefix: str) -> Export:
-    """Weights of a timm model that was trained inside :class:`ibot_mm.TimmVisionTransformer`.
+    """Return the weights of a timm model trained in :class:`ibot_mm.TimmVisionTransformer`.
 
     There its names only have a prefix, so any model of timm's can be exported.
     """

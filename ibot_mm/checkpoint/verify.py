@@ -46,7 +46,7 @@ class NetworkReport:
     fits: dict[str, str] = field(default_factory=dict)
 
     def rows(self) -> dict[str, list[str]]:
-        """Title -> lines."""
+        """List the lines, title -> lines."""
         fits = [f'{name} ({how})' if how else name for name, how in self.fits.items()]
         return {title: [words] for title, words in self.facts.items()} | {
             'missing': [_names(self.missing)],
@@ -148,7 +148,7 @@ def _verify(network: Network, not_compared: dict[str, str]) -> NetworkReport:
 
 @cache
 def backbone_configs() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The backbone of every config.
+    """Return the backbone of every config.
 
     Returns:
         Config, such as ``'pretrain/ibot_vits16'``, -> config of its backbone; and config -> why it

@@ -152,7 +152,7 @@ def publish(
 
 
 def hash_of(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values of weights, whatever their order and file.
+    """Compute the SHA-256 of names, types, shapes and values of weights, in any order and file.
 
     Args:
         weights: Names and tensors.

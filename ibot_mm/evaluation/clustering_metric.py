@@ -19,7 +19,7 @@ class ClusteringAccuracy(BaseMetric):
 
     The model puts the prototype that each image chooses into its data sample; the prototypes are
     clusters, best as many as there are classes. Of :class:`ibot_mm.KNNSplits` only queries count.
-    Each image counts once, whatever the number of processes, where the published code counts it in
+    Each image counts once, with any number of processes, where the published code counts it in
     every process.
 
     Returns in percent ``clustering/acc``, ``clustering/nmi``, ``clustering/ari`` and

@@ -12,7 +12,7 @@ Reduce = Callable[[Tensor, str], None]
 def sinkhorn_center(
     logits: Tensor, temperature: float, num_iterations: int = 3, reduce: Reduce | None = None
 ) -> Tensor:
-    """Center with which the targets of a batch use all prototypes alike.
+    """Compute the center with which the targets of a batch use all prototypes alike.
 
     Sinkhorn-Knopp scales the matrix of ``exp(logits / temperature)`` in turn to equal sums of all
     prototypes and of all samples (Cuturi, 2013; for targets Caron et al., arXiv 2006.09882). Its

@@ -24,7 +24,7 @@ def growth_per_step(
     student_temperature: float = 0.1,
     correlation: float = CORRELATION,
 ) -> float:
-    """Growth of small departures from uniform targets, as the logarithm of a factor per step.
+    """Compute the growth of departures from uniform targets, the logarithm of a factor a step.
 
     Args:
         teacher_temperature: Of [CLS] targets.
@@ -37,7 +37,7 @@ def growth_per_step(
 
 
 def steps_to_leave(growths: Iterable[float], needed: float = NEEDED_GROWTH) -> int | None:
-    """First step by which small departures have grown enough.
+    """Find the first step by which small departures have grown enough.
 
     Args:
         growths: :func:`growth_per_step` of each step of a training. What shrinks is not

@@ -318,7 +318,7 @@ def test_deepspeed(perturb, load, assert_same, tmp_path):
 )
 def test_bad_index(content, tmp_path):
     (tmp_path / 'model.safetensors.index.json').write_text(content)
-    with pytest.raises(CheckpointError, match='is no index of files with weights'):
+    with pytest.raises(CheckpointError, match='is not an index of files with weights'):
         Checkpoint.open(tmp_path)
 
 

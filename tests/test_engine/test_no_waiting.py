@@ -41,7 +41,7 @@ def model():
 
 @pytest.fixture
 def gpu():
-    """Under it, whatever needs a value of a tensor, or a shape that depends on one, raises."""
+    """Under it, what needs a value of a tensor, or a shape that depends on one, raises."""
     with FakeTensorMode() as mode:
         yield mode
 

@@ -304,4 +304,4 @@ def test_what_a_library_cannot_hold(run, tmp_path):
 
 def test_publishing_an_address_needs_a_name(run):
     code, _ = run('publish_model', 'https://example.com/x.pth')
-    assert code == 'publish_model: name the file to write, https://example.com/x.pth is no file.'
+    assert code == 'publish_model: name the file to write, https://example.com/x.pth is not a file.'

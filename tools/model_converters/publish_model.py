@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     out = args.out or Path(args.checkpoint).with_suffix('.safetensors')
     if not args.out and '::' in args.checkpoint.replace('://', '::'):
-        sys.exit(f'publish_model: name the file to write, {args.checkpoint} is no file.')
+        sys.exit(f'publish_model: name the file to write, {args.checkpoint} is not a file.')
     try:
         path, left_out = publish(args.checkpoint, out, args.overwrite)
     except CheckpointError as error:

@@ -75,7 +75,7 @@ class UnfoldOrder(Concatenation):
 
 
 def swin_format(num_stages: int, library: str = 'published') -> Format:
-    """The table of a Swin.
+    """Return the table of a Swin.
 
     Args:
         num_stages: How many stages it has; the final norm is ``norm.*`` there, and ``norm3.*``
@@ -97,7 +97,7 @@ def swin_format(num_stages: int, library: str = 'published') -> Format:
 
 
 def swin_format_of(names: Collection[str]) -> Format | None:
-    """The format of a Swin; None for another network.
+    """Return the format of a Swin; None for another network.
 
     Args:
         names: Of a whole state dict, with any prefix.

@@ -108,7 +108,7 @@ def _restore_seed(runner: Runner, meta: dict[str, Any]) -> None:
 
 
 def _restore_progress(runner: Runner, meta: dict[str, Any]) -> None:
-    """Set the loop to the same share of the epoch, whatever the epoch's length is now."""
+    """Set the loop to the same share of the epoch, for any length that the epoch has now."""
     loop = runner.train_loop
     epoch, iteration = int(meta['epoch']), int(meta['iter'])
     seen = iteration * meta.get('images_per_iteration', images_per_iteration(runner))

@@ -69,5 +69,5 @@ class TeacherUpdateHook(Hook):
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)
 
     def momentum_at(self, step: int, num_steps: int) -> float:
-        """Share of the teacher that a step of a training of so many steps keeps."""
+        """Compute the share of the teacher that a step keeps, in a training of so many steps."""
         return cosine(self.momentum, self.final_momentum, step, num_steps)

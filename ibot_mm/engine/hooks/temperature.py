@@ -93,7 +93,7 @@ class TeacherTemperatureHook(Hook):
                 hub.update_scalar(key, value)
 
     def temperatures_at(self, clock: Clock) -> tuple[float, float]:
-        """Both temperatures, of [CLS] and patch targets, at that time."""
+        """Return both temperatures, of [CLS] and patch targets, at that time."""
         warmup, start = clock.steps(self.warmup_epochs), clock.steps(self.patch_start_epoch)
         if self.warmup_share is not None:
             warmup = round(self.warmup_share * clock.total)

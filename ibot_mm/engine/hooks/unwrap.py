@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""What hooks reach for: the algorithm and the transforms behind whatever wraps them."""
+"""What hooks reach for: the algorithm and the transforms behind all that wraps them."""
 
 from collections.abc import Iterator
 from typing import Any

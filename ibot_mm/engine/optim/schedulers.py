@@ -115,7 +115,7 @@ class WarmupCosine(_ParamScheduler):
         return dict(_global_step=self._global_step)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go to the saved step; the config's numbers stay, whatever else was saved."""
+        """Go to the saved step; the config's numbers stay, not those that were saved."""
         self.seek(state_dict['_global_step'])
 
     def seek(self, step: int) -> None:

@@ -62,7 +62,7 @@ class Attention(MultiheadAttention):
     def forward(
         self, tokens: Tensor, attention: Callable[[MultiheadAttention, Tensor], Tensor]
     ) -> Tensor:
-        """Normalized tokens (B, T, D) -> what the layer adds to its input, (B, T, D)."""
+        """Compute what the layer adds to its input, (B, T, D), from normalized tokens (B, T, D)."""
         return self.gamma1(self.proj_drop(attention(self, tokens)))
 
 

@@ -8,7 +8,7 @@ from ibot_mm.evaluation.clustering import clustering_metrics
 from .recording import Recording
 
 RECORDS = ('labels', '*.predictions', '*.acc_true_hungarian')
-# The published accuracy is no output of ours: it is wrong where the first cluster is not used.
+# The published accuracy is not an output of ours: it is wrong where the first cluster is not used.
 INPUTS = ('labels', '*.predictions', '*.acc')
 
 
