@@ -86,7 +86,7 @@ class Architecture:
         if self.num_heads is None:
             yield (
                 f'weights do not show how many attention heads a ViT has, and {self.embed_dims} '
-                f'channels with {self.num_layers} layers are not a usual size: give num_heads '
+                f'channels with {self.num_layers} layers is not a usual size: give num_heads '
                 'by assume=dict(num_heads=...)'
             )
         if self.gated and self.activation != 'silu':
@@ -235,6 +235,6 @@ def _grid(
         if guess:
             return guess  # adapt() says that it does not fit
         raise CheckpointError(
-            f'the position embedding has {length} entries, which do not make a square grid, and nothing '
+            f'the position embedding has {length} entries, not a square grid, and nothing '
             'in the file tells the size of the images'
         ) from None

@@ -55,8 +55,8 @@ class Checkpoint:
                 that is open already is given back.
 
         Raises:
-            CheckpointError: If the file is not there, is not a checkpoint, is damaged, would run code
-                or holds no tensors.
+            CheckpointError: If the file is not there, is not a checkpoint, is damaged, would run
+                code or holds no tensors.
         """
         if isinstance(location, Checkpoint):
             return location

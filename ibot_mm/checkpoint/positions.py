@@ -41,7 +41,7 @@ def source_layout(
         if side and side**2 == length - extra:
             return extra, (side, side)
     raise CheckpointError(
-        f'the position embedding has {length} entries, which do not make a square grid, and not that of '
+        f'the position embedding has {length} entries, not a square grid, and not that of '
         f'the backbone, {target_grid[0]} x {target_grid[1]} patches: set img_size to the size of '
         'the images of the pre-training'
     )

@@ -217,7 +217,7 @@ def test_resize_of_the_position_embedding(perturb, save):
 
 def test_grid_that_cannot_be_told(save):
     path = save(ours(img_size=(24, 48)).state_dict())
-    with pytest.raises(CheckpointError, match='19 entries.*no square grid.*4 x 4.*set img_size'):
+    with pytest.raises(CheckpointError, match='19 entries.*not a square grid.*4 x 4.*set img_size'):
         load_weights(ours(), path)
     load_weights(ours(img_size=(24, 48)), path)
 

@@ -89,7 +89,7 @@ def test_a_guess_of_heads_is_said(save):
 def test_heads_that_nothing_tells(backbone, save):
     path = save(backbone().state_dict())
     with pytest.raises(
-        CheckpointError, match=r'32 channels with 2 layers are not a usual size: give'
+        CheckpointError, match=r'32 channels with 2 layers is not a usual size: give'
     ):
         rebuild_backbone(path)
     assert rebuild_backbone(path, assume=dict(num_heads=4))[0].layers[0].attn.num_heads == 4
@@ -112,7 +112,7 @@ def without(state, ending):
         (
             lambda s: s | dict(pos_embed=torch.zeros(1, 14, 32)),
             'teacher',
-            '14 entries, which do not make a square grid',
+            '14 entries, not a square grid',
         ),
     ],
 )
