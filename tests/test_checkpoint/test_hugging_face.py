@@ -10,9 +10,7 @@ from safetensors.torch import load_file, save_file
 
 SMALL = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8)
 SCALED = dict(layer_scale_init_value=0.1)
-EPS = dict(
-    norm_cfg=dict(type='LN', eps=1e-12)
-)  # where theirs differs, no matter at size
+EPS = dict(norm_cfg=dict(type='LN', eps=1e-12))  # where theirs differs, no matter at size
 
 
 def build(kind, size=32, **kwargs):
