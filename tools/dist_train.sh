@@ -15,21 +15,24 @@ stop() {  # the processes themselves: torchrun would kill them after 30 seconds
     pkill -USR1 -P "$torchrun" || true
     while pgrep -P "$torchrun" > /dev/null && [ $((waited += 1)) -lt 6000 ]; do
         sleep 0.1
-        # Gone, or started again by torchrun: in both cases saved.
         [ "$(pgrep -P "$torchrun" | head -1)" = "$first" ] || break
     done
     kill -TERM "$torchrun" 2> /dev/null || true
 }
-"${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$processes" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
-    --max-restarts="${MAX_RESTARTS:-3}" \
-    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@" &
-torchrun=$! waited=0 first=
-trap 'first=$(pgrep -P "$torchrun" | head -1); stop' TERM USR1 INT
-status=0
-while kill -0 "$torchrun" 2> /dev/null; do
-    wait "$torchrun" && status=0 || status=$?
+# Each start is a torchrun of its own: with --max-restarts torchrun would keep its store, in which the
+# new processes find the addresses of those that have ended.
+for ((restarts = 0; ; restarts++)); do
+    IBOT_MM_RESTARTS=$restarts "${PYTHON:-python}" -m torch.distributed.run \
+        --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$processes" \
+        --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+        "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@" &
+    torchrun=$! waited=0 first=
+    trap 'first=$(pgrep -P "$torchrun" | head -1); stop' TERM USR1 INT
+    status=0
+    while kill -0 "$torchrun" 2> /dev/null; do
+        wait "$torchrun" && status=0 || status=$?
+    done
+    [ "$stopped" = 0 ] || exit 75
+    [ "$status" != 0 ] && [ "$restarts" -lt "${MAX_RESTARTS:-3}" ] || exit "$status"
+    echo "dist_train: a process failed, starting again (${MAX_RESTARTS:-3} times at most)" >&2
 done
-[ "$stopped" = 0 ] || exit 75
-exit "$status"

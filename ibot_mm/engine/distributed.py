@@ -168,6 +168,6 @@ def finish_processes(status: int = 0) -> None:
 
 
 def is_restarted() -> bool:
-    """Tell whether torchrun or Slurm has started this run again, after a crash or a requeue."""
-    names = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+    """Tell whether dist_train.sh, torchrun or Slurm has started this run again."""
+    names = ('IBOT_MM_RESTARTS', 'TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
     return any(int(os.environ.get(name) or 0) > 0 for name in names)

@@ -42,9 +42,12 @@ def test_other_errors_pass_through():
         raise RuntimeError('size mismatch')
 
 
-@pytest.mark.parametrize('name', ['TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'])
+RESTARTS = ('IBOT_MM_RESTARTS', 'TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+
+
+@pytest.mark.parametrize('name', RESTARTS)
 def test_restarts_are_recognized(monkeypatch, name):
-    for other in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'):
+    for other in RESTARTS:
         monkeypatch.delenv(other, raising=False)
     assert not is_restarted()
     monkeypatch.setenv(name, '0')

@@ -2,12 +2,16 @@
 """Tools that check a user's config; tools that read checkpoints, against a hostile one."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from ibot_mm.engine.checkpointing import find_newest, read_checkpoint
 
 TOP = Path(__file__).parents[2]
 CONFIG = """
@@ -51,7 +55,7 @@ def config(image_folder, tmp_path_factory):
 
 
 def call(*command, **environment):
-    variables = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(TOP), **environment)
+    variables = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(TOP)) | environment
     return subprocess.run(
         [str(word) for word in command], cwd=TOP, env=variables, capture_output=True, text=True
     )
@@ -113,6 +117,60 @@ TOOLS = {
     'publish': ['tools/model_converters/publish_model.py', 'FILE', 'OUT'],
     'verify': ['tools/analysis_tools/verify_checkpoint.py', 'FILE'],
 }
+
+
+TROUBLE = """
+import os, signal
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class KillOneOnce(Hook):
+    def after_train_iter(self, runner, *args, **kwargs):
+        first = os.environ['IBOT_MM_RESTARTS'] == '0'
+        if first and get_rank() == 1 and runner.iter == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+BROKEN = """
+_base_ = ['small.py']
+custom_imports = dict(imports=['ibot_mm.registry', 'trouble'], allow_failed_imports=False)
+custom_hooks = [dict(type='KillOneOnce')]
+train_dataloader = dict(dataset=dict(data_root='{root}', pipeline=dict(load=dict(on_error='skip'))))
+default_hooks = dict(skipped_images=dict(max_share=1.0))
+train_cfg = dict(max_epochs=4, val_interval=9)
+optim_wrapper = dict(accumulative_counts=1)
+"""
+
+
+@pytest.mark.slow
+def test_dist_train_goes_on_after_one_of_two_processes_is_killed(config, image_folder, tmp_path):
+    """Both read broken images; those of both are counted and summed in the log."""
+    shutil.copytree(image_folder, tmp_path / 'images')
+    for number in range(4):
+        (tmp_path / f'images/train/class_0/broken_{number}.jpg').write_bytes(b'broken')
+    shutil.copy(config, tmp_path / 'small.py')
+    (tmp_path / 'broken.py').write_text(BROKEN.format(root=tmp_path / 'images'))
+    (tmp_path / 'trouble.py').write_text(TROUBLE)
+    work_dir = tmp_path / 'work_dir'
+    result = call(
+        'bash', 'tools/dist_train.sh', tmp_path / 'broken.py', 2, '--work-dir', work_dir, *SHORT,
+        PYTHON=sys.executable, PORT='29641', MAX_RESTARTS='1', PYTHONPATH=f'{TOP}:{tmp_path}',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert find_newest(work_dir)[0].name == 'epoch_4.pth'
+    first, second = sorted(work_dir.glob('*/*.log'))
+    assert 'Resuming from' not in first.read_text()
+    assert 'Resuming from the newest valid checkpoint' in second.read_text()
+    total, by_0, by_1 = map(int, re.findall(
+        r'(\d+) of \d+ images .* \((\d+) by process 0, (\d+) by process 1\)', second.read_text()
+    )[-1])  # fmt: skip
+    assert total == by_0 + by_1 and by_0 and by_1
+    count = read_checkpoint(find_newest(work_dir)[0])['log_history']['train/skipped_images']
+    assert count['values'][-1] >= total  # with those of the first start
+    names = (work_dir / 'skipped_images.txt').read_text().splitlines()
+    assert 1 < len(names) <= 4 and all('/class_0/broken_' in name for name in names)
 
 
 @pytest.mark.slow
