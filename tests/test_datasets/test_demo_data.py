@@ -26,6 +26,8 @@ SETTINGS = DemoSettings(
     num_train=40, num_val=20, num_scenes_train=6, num_scenes_val=3, crowd_prob=0.15
 )
 
+FEW = DemoSettings(num_train=10, num_val=10, num_scenes_train=1, num_scenes_val=1)
+
 
 def draw(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
@@ -252,17 +254,20 @@ def accuracy_of_statistics(scenes: dict[str, list[Scene]], kind: str) -> float:
     return model.score((held_out - mean) / scale, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['background', 'stroke'])
 def test_color_and_background_do_not_give_the_label_away(scenes, kind):
     # Chance is 0.1, and its standard deviation on 600 images 0.012.
     assert accuracy_of_statistics(scenes, kind) < 0.16
 
 
+@pytest.mark.slow
 def test_amount_of_ink_says_little(scenes):
     """It belongs to the shapes: an 8 has more ink than a 7. The whole image shows it."""
     assert accuracy_of_statistics(scenes, 'whole') < 0.3
 
 
+@pytest.mark.slow
 def test_raw_pixels_hardly_give_the_label_away(scenes):
     pixels = {
         split: np.stack([scene.image.ravel() for scene in scenes[split]]).astype(float) - 128
@@ -301,9 +306,9 @@ def test_interrupted_run_leaves_nothing_that_looks_complete(tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Composer, 'compose_scene', stop)
         with pytest.raises(KeyboardInterrupt):
-            make_demo_data(tmp_path / 'data', SETTINGS)
+            make_demo_data(tmp_path / 'data', FEW)
     assert not (tmp_path / 'data').exists()
-    make_demo_data(tmp_path / 'data', SETTINGS)
+    make_demo_data(tmp_path / 'data', FEW)
     assert [path.name for path in tmp_path.iterdir()] == ['data']
 
 
