@@ -316,3 +316,13 @@ def test_commands_of_published_checkpoints(name, index, tmp_path, monkeypatch):
 def test_index_is_where_mim_and_mmengine_look_for_it():
     linked = CONFIGS.parent / 'ibot_mm/.mim/model-index.yml'
     assert linked.read_text() == INDEX.read_text()
+
+
+@pytest.mark.parametrize('folder', ['pretrain', 'cls', 'det', 'seg'])
+def test_every_training_can_go_on_within_an_epoch(folder):
+    loops = {path: read(path).train_cfg for path in sorted((CONFIGS / folder).glob('*.py'))}
+    known = ('ibot_mm.EpochBasedTrainLoop', 'ibot_mm.IterBasedTrainLoop')
+    assert (
+        loops
+        and {path.stem for path, cfg in loops.items() if cfg.get('type') not in known} == set()
+    )

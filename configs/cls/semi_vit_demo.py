@@ -1,4 +1,4 @@
-# The same from the first layer of the projection head.
+# finetune_vit_demo.py from the first layer of the projection head.
 _base_ = ['finetune_vit_demo.py']
 
 model = dict(

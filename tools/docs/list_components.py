@@ -3,6 +3,7 @@
 
 import argparse
 import inspect
+import re
 from pathlib import Path
 
 from mmengine.registry import Registry
@@ -40,6 +41,7 @@ def page() -> str:
         rows = [f'## {own.name.capitalize()}s\n', '| type | what it does |', '|---|---|']
         for name, component in components(own).items():
             first = inspect.getdoc(component).split('\n\n')[0].replace('\n', ' ')
+            first = re.sub(r':(?:class|func|meth):`~?(?:\w+\.)*(\w+)`', r'`\1`', first)
             rows.append(f'| `{name}` | {first.replace("``", "`")} |')
         sections.append('\n'.join(rows) + '\n')
     return '\n'.join(sections)

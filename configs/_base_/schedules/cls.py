@@ -3,7 +3,7 @@
 _base_ = ['../default_runtime.py']
 
 learning_rate_schedule = dict()
-train_cfg = dict(type='EpochBasedTrainLoop', val_interval=1)
+train_cfg = dict(type='ibot_mm.EpochBasedTrainLoop', val_interval=1)
 default_hooks = dict(
     checkpoint=dict(save_best='accuracy/top1', rule='greater', max_keep_ckpts=1),
     classes=dict(type='ibot_mm.CheckClassesHook'),

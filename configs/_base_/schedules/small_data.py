@@ -1,4 +1,4 @@
-# What changes of a pre-training from nothing on 1,000 to 100,000 images and one device. Every
+# What changes of a pre-training from nothing on 2,000 to 100,000 images and one device. Every
 # length is a share of the training, so that other numbers of images, batch sizes and epochs need no
 # other number. docs/small_data.md says what each is for. Applied by the configs named ibot_small_*.
 small_data = dict(
