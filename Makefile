@@ -9,16 +9,17 @@ STOP ?=
 BIN := $(VENV)/bin
 STATUS = $(VENV)/.ibot_mm-status-$(@:run-%=%)
 SETUP = $(PYTHON) tools/setup/install.py --venv $(VENV)
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=10
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help clean $(foreach target,demo test test-fast lint setup setup-full,$(target) run-$(target))
+.PHONY: help clean $(foreach target,demo test test-fast test-all lint setup setup-full,$(target) run-$(target))
 
 help:
 	@echo 'make demo        pre-train on two CPU cores, fine-tune; tables and pictures at the end'
-	@echo 'make test        all tests'
+	@echo 'make test        all tests but whole trainings, exports and sweeps'
 	@echo 'make test-fast   the tests that take seconds'
+	@echo 'make test-all    all tests, half an hour'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make setup       only the set-up of pre-training'
 	@echo 'make setup-full  only the set-up of the tests: compiles operators, 11 minutes once'
@@ -27,7 +28,7 @@ help:
 
 # Each of these runs its `run-` twin, then says how it went. `$(error)`, since after a failing
 # recipe make would say "Error 1" last.
-demo test test-fast lint setup setup-full: %: run-%
+demo test test-fast test-all lint setup setup-full: %: run-%
 	$(if $(filter 0,$(shell cat $(STATUS))),@echo 'make $@: passed',$(error make $@ FAILED, the reason is above))
 
 run = @mkdir -p $(VENV) && ( $(1) ); echo $$? > $(STATUS)
@@ -45,9 +46,11 @@ endif
 	$(call run,$(SETUP) pretrain && $(BIN)/python tools/demo.py pretrain \
 		$(if $(STOP),,&& $(SETUP) downstream && $(BIN)/python tools/demo.py transfer))
 run-test:
-	$(call run,$(SETUP) full && $(PYTEST))
+	$(call run,$(SETUP) full && $(PYTEST) -m "not long")
 run-test-fast:
-	$(call run,$(SETUP) full && $(PYTEST) -m "not slow")
+	$(call run,$(SETUP) full && $(PYTEST) -m "not slow and not long")
+run-test-all:
+	$(call run,$(SETUP) full && $(PYTEST))
 run-lint:
 	$(call run,$(SETUP) full && $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy ibot_mm)
 

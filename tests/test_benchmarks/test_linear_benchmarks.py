@@ -28,7 +28,7 @@ def test_online_probe(capsys):
     assert 'adds' in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_images():
     few, many = (evaluation_memory.measure(number) for number in (400, 3200))
     assert many['stored'] - few['stored'] > 25

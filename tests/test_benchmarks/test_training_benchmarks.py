@@ -27,6 +27,7 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_step(tmp_path):
     path = tmp_path / 'step.json'
     result = step.main([*TINY, '--profile', '--json', str(path)])

@@ -13,7 +13,7 @@ ARCH = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)
 SPLITS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     'name, data, options, last, metric',
     [

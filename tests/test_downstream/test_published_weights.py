@@ -133,7 +133,7 @@ def check_features(backbone: nn.Module, source: nn.Module, size: int, extra: int
     torch.testing.assert_close(maps[-1].flatten(2).mT, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     'config',
     [
@@ -161,7 +161,7 @@ def test_dinov2_with_registers_by_the_configs(config, tmp_path):
     torch.testing.assert_close(loaded.sum((2, 3)), kernel.sum((2, 3)), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     'config', ['det/mask_rcnn_vitb16_1x_coco', 'seg/upernet_vitb16_512_160k_ade20k']
 )
@@ -175,7 +175,7 @@ def test_dinov3_and_clip(name, network, extra, config, tmp_path):
     check_features(train(cfg).backbone, source, 64, extra)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     'config', ['det/cascade_mask_rcnn_swint_w7_1x_coco', 'seg/upernet_swint_w7_512_160k_ade20k']
 )

@@ -88,7 +88,16 @@ def test_demo_configs_start_from_the_checkpoint_train_and_evaluate(name, small, 
     'name, last, half, metric, dtype',
     [
         # mmcv's operators, such as NMS, do not know bf16; fp16 becomes float32 on the CPU.
-        ('det/mask_rcnn_vit_demo', 'epoch_2.pth', 'train_cfg.max_epochs=1', 'coco/bbox_mAP', None),
+        pytest.param(
+            *(
+                'det/mask_rcnn_vit_demo',
+                'epoch_2.pth',
+                'train_cfg.max_epochs=1',
+                'coco/bbox_mAP',
+                None,
+            ),
+            marks=pytest.mark.long,
+        ),
         ('seg/upernet_vit_demo', 'iter_4.pth', 'train_cfg.max_iters=2', 'mIoU', 'bfloat16'),
     ],
 )

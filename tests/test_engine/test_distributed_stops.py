@@ -17,6 +17,7 @@ from ibot_mm.engine.distributed import (
 )
 
 
+@pytest.mark.slow
 def test_a_stalled_process_is_named_by_all_others(tmp_path):
     result = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=3', '--standalone',

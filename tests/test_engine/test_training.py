@@ -177,7 +177,7 @@ def test_options_train_together_with_accumulation(tiny_config, train, options):
     assert all(0 < loss < 30 for loss in probe.values)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_backbone_trains_the_same(tiny_config, train):
     tiny_config.train_cfg.max_epochs = 1
     tiny_config.param_scheduler[0].warmup = 0

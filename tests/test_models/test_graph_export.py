@@ -57,8 +57,13 @@ def test_program(name, tmp_path):
     compare(model, torch.export.load(tmp_path / 'vit.pt2').module(), 1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', FEATURES)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(n, marks=pytest.mark.slow if n == 'plain' else pytest.mark.long)
+        for n in FEATURES
+    ],
+)
 def test_onnx(name, tmp_path):
     model = build(**FEATURES[name])
     export_onnx(model, tmp_path / 'vit.onnx')
@@ -74,7 +79,7 @@ def test_onnx(name, tmp_path):
     compare(model, run, 1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_published_size(tmp_path):
     """ViT-S/16 at 224, at local crops of 96, and at a size of detection."""
     torch.manual_seed(0)

@@ -68,6 +68,7 @@ def test_on_gpus_it_is_torchs_own(monkeypatch):
     assert output.shape == (4, 5, 3) and output.is_cuda and calls == [norm]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one():
     environment = dict(os.environ, OMP_NUM_THREADS='1')
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone']

@@ -29,7 +29,7 @@ def write_published(source, path):
     torch.save(dict(state_dict=state), path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_continues_the_demo_at_small_size(tmp_path, call):
     data, out = tmp_path / 'data', tmp_path / 'knn.json'
     call('tools/dataset_converters/make_demo_data.py', '--out', data, '--train', 160, '--val', 80)

@@ -21,7 +21,7 @@ def call(*command):
     return result
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_demo_at_small_size(tmp_path):
     data, work_dir = tmp_path / 'data', tmp_path / 'work_dir'
     call(

@@ -77,7 +77,7 @@ def checkpoint(networks, tmp_path):
     return tmp_path / 'epoch_3.pth'
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_to_every_library(tiny_config, train, run, tmp_path):
     """From a training to features in timm and transformers, and on the published road."""
     tiny_config.train_cfg.update(max_epochs=2)
@@ -185,7 +185,7 @@ def test_convert_to_ibot_mm(checkpoint, networks, run, tmp_path):
     assert all(torch.equal(t, expected[n]) for n, t in backbone.state_dict().items())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize('ending', ['onnx', 'pt2'])
 def test_export_onnx(ending, checkpoint, networks, run, tmp_path):
     out = tmp_path / f'new/vit.{ending}'

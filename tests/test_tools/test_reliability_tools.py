@@ -69,7 +69,7 @@ SHORT = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('num_processes', [1, 2])
+@pytest.mark.parametrize('num_processes', [1, pytest.param(2, marks=pytest.mark.long)])
 def test_check_resume_ends_with_identical(config, num_processes):
     start = [sys.executable]
     if num_processes > 1:
@@ -88,7 +88,7 @@ def test_check_resume_ends_with_identical(config, num_processes):
     assert result.stdout.splitlines()[-1] == 'identical'
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_check_kills_survives(config):
     result = call(
         sys.executable, 'tools/analysis_tools/check_kills.py', config, '--kills', 3,
@@ -144,7 +144,7 @@ optim_wrapper = dict(accumulative_counts=1)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_dist_train_goes_on_after_one_of_two_processes_is_killed(config, image_folder, tmp_path):
     """Both read broken images; those of both are counted and summed in the log."""
     shutil.copytree(image_folder, tmp_path / 'images')

@@ -36,7 +36,7 @@ def test_plain_ones_are_loaded(name):
     assert outcome.bare == outcome.told == 'loaded'
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_plain_vit_of_timm():
     """The sweep raises where tokens differ without a word; the page in the docs names all."""
     outcomes = TOOL['sweep_timm']()
@@ -46,7 +46,7 @@ def test_every_plain_vit_of_timm():
         assert TOOL['table'](outcomes) in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_vits_of_transformers():
     outcomes = TOOL['sweep_transformers']()
     assert sum(outcome.told == 'loaded' for outcome in outcomes) >= 18
