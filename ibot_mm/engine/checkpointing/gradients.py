@@ -9,6 +9,8 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ibot_mm.engine.mmengine_state import accumulation_of
+
 
 def gather_gradients(runner: Runner) -> list[dict[str, Tensor]]:
     """Collect the gradients of each process in mid-step, nothing at its end. All must call it.
@@ -44,8 +46,10 @@ def goes_on_in_step(runner: Runner, meta: dict[str, Any]) -> bool:
         runner: The runner, its progress restored.
         meta: Of the checkpoint.
     """
-    counts: int = runner.optim_wrapper._accumulative_counts
-    same: bool = counts == meta['accumulative_counts'] and runner.iter == meta['iter']
+    same: bool = (
+        accumulation_of(runner.optim_wrapper) == meta['accumulative_counts']
+        and runner.iter == meta['iter']
+    )
     return same
 
 
@@ -65,7 +69,7 @@ def restore_gradients(runner: Runner, meta: dict[str, Any], saved: list[dict[str
     if not goes_on_in_step(runner, meta):
         print_log(
             'The checkpoint was saved within an accumulated step, which does not fit '
-            f'accumulative_counts={runner.optim_wrapper._accumulative_counts} at iteration '
+            f'accumulative_counts={accumulation_of(runner.optim_wrapper)} at iteration '
             f'{runner.iter}: its gradients are left out.',
             'current',
         )

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
+from ibot_mm.engine.mmengine_state import resumed_keys_of
+
 # What the run that goes on sets by itself.
 _OWN = {'cfg', 'seed', 'experiment_name', 'epoch', 'iter', 'max_epochs', 'max_iters', 'last_ckpt',
         'loop_stage', 'keep_ckpt_ids', 'mmengine_version', 'dataset_meta', 'eta'}  # fmt: skip
@@ -22,7 +24,7 @@ def collect_history(hub: MessageHub) -> dict[str, Any]:
         ``log_history``, values and counts by name, and ``message_hub`` in mmengine's form, which
         mmengine too can read.
     """
-    resumed = hub._resumed_keys
+    resumed = resumed_keys_of(hub)
     history = {
         name: dict(zip(('values', 'counts'), map(torch.from_numpy, buffer.data)))
         for name, buffer in hub.log_scalars.items()
@@ -58,7 +60,7 @@ def restore_history(hub: MessageHub, content: dict[str, Any]) -> None:
     )
     for name, buffer in histories.items():
         hub.log_scalars[name] = buffer
-        hub._resumed_keys[name] = True
+        resumed_keys_of(hub)[name] = True
     for key, value in state.get('runtime_info', {}).items():
         if key not in _OWN:
             hub.update_info(key, value)

@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
+from ibot_mm.engine.mmengine_state import begin_again, randomness_of, set_progress
 from ibot_mm.engine.optim.schedulers import advance_schedulers
 
 from .errors import CheckpointFileError
@@ -94,17 +95,17 @@ def check_shapes(expected: Mapping[str, Any], given: Mapping[str, Any], path: st
 
 def _restore_seed(runner: Runner, meta: dict[str, Any]) -> None:
     """Without a seed in the config, that of the checkpoint's run goes on."""
-    if runner._randomness_cfg.get('seed') is not None or meta.get('seed') is None:
+    randomness = randomness_of(runner)
+    if randomness.get('seed') is not None or meta.get('seed') is None:
         return
-    runner.set_randomness(**{**runner._randomness_cfg, 'seed': meta['seed']})
+    runner.set_randomness(**{**randomness, 'seed': meta['seed']})
     loader = runner.train_dataloader
     batches = getattr(loader.batch_sampler, 'batch_sampler', loader.batch_sampler)  # as it was
     sampler = getattr(batches, 'sampler', loader.sampler)
     for part in (batches, sampler):
         if hasattr(part, 'seed'):
             part.seed = meta['seed']
-    if hasattr(sampler, '_indices_of_rank'):  # of an InfiniteSampler, begun with the seed before
-        sampler.indices = sampler._indices_of_rank()
+    begin_again(sampler)
 
 
 def _restore_progress(runner: Runner, meta: dict[str, Any]) -> None:
@@ -115,7 +116,7 @@ def _restore_progress(runner: Runner, meta: dict[str, Any]) -> None:
     seen = meta.get('images_seen', seen)
     loop.resumed_at = seen, iteration
     if hasattr(loop, 'dataloader_iterator'):  # counts iterations alone
-        loop._epoch, loop._iter = epoch, iteration
+        set_progress(loop, epoch, iteration)
         return
     length = len(loop.dataloader)
     old_length = meta.get('epoch_length') or (iteration // epoch if epoch else length)
@@ -125,9 +126,9 @@ def _restore_progress(runner: Runner, meta: dict[str, Any]) -> None:
             f'The checkpoint was saved in mid-epoch ({position} of {old_length} iterations), where '
             f"{type(loop).__name__} cannot go on: set train_cfg.type='ibot_mm.EpochBasedTrainLoop'."
         )
-    loop._epoch = epoch
-    loop._iter = epoch * length + round(position * length / old_length)
-    loop.resumed_at = seen, loop._iter
+    iteration = epoch * length + round(position * length / old_length)
+    set_progress(loop, epoch, iteration)
+    loop.resumed_at = seen, iteration
 
 
 def _restore_optimizer(wrapper: OptimWrapper, saved: dict[str, Any], path: str | Path) -> None:

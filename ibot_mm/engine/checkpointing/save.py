@@ -10,6 +10,8 @@ import mmengine
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ibot_mm.engine.mmengine_state import accumulation_of
+
 from .errors import DiskFullError, run_on_main
 from .finite import find_nonfinite
 from .gradients import gather_gradients
@@ -89,7 +91,7 @@ def _collect(
         epoch_length=len(runner.train_dataloader),
         images_per_iteration=images_per_iteration(runner),
         images_seen=images_seen(runner, iteration),
-        accumulative_counts=runner.optim_wrapper._accumulative_counts,
+        accumulative_counts=accumulation_of(runner.optim_wrapper),
         settings=settings,
         cfg=runner.message_hub.get_info('cfg') or runner.cfg.pretty_text,  # a second to make
         seed=runner.seed,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import barrier, is_main_process
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 
 from ibot_mm.engine.checkpointing import (
     find_start,
@@ -28,6 +28,7 @@ from ibot_mm.engine.checkpointing.stopping import (
 )
 from ibot_mm.engine.checkpointing.write import UNFINISHED
 from ibot_mm.engine.loops import VALIDATED
+from ibot_mm.engine.mmengine_state import is_loaded, is_training, mark_loaded, requested_start
 from ibot_mm.registry import HOOKS
 
 from .checkpoint_writer import CheckpointWriter
@@ -126,15 +127,15 @@ class CheckpointHook(CheckpointWriter):
 
     def _load_or_resume(self, runner: Runner) -> None:
         """Take the place of ``Runner.load_or_resume``."""
-        if runner._has_loaded:
+        if is_loaded(runner):
             return
-        start = runner._load_from
-        if isinstance(runner._train_loop, BaseLoop):  # it is built: a training, not a test
-            options = self._folder(runner), start, runner._resume, self.start_again
+        start, resume = requested_start(runner)
+        if is_training(runner):
+            options = self._folder(runner), start, resume, self.start_again
             start = run_on_main(partial(find_start, *options))
             # Once: a test after the training must not look for a place to start again.
-            runner._has_loaded = True
-            if runner._resume:
+            mark_loaded(runner)
+            if resume:
                 if start is not None:
                     self._finish_resuming = resume_training(runner, start)
                 return
@@ -144,7 +145,7 @@ class CheckpointHook(CheckpointWriter):
         runner.call_hook('after_load_checkpoint', checkpoint=content)
         use_weights(getattr(runner.model, 'module', runner.model), content, start)
         runner.logger.info(f'Load checkpoint from {start}')
-        runner._has_loaded = True
+        mark_loaded(runner)
 
     def before_train(self, runner: Runner) -> None:
         """Note signals from here on, and remove what a killed run left half-written."""

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ibot_mm.engine.mmengine_state import histories_of
 from ibot_mm.registry import HOOKS
 
 
@@ -34,5 +35,5 @@ class LogHistoryHook(Hook):
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Bound the histories; each cuts itself at its next value."""
         length = max(self.max_length, len(runner.train_dataloader))
-        for buffer in runner.message_hub._log_scalars.values():  # the property may wait for a GPU
+        for buffer in histories_of(runner.message_hub).values():
             buffer.max_length = length
