@@ -221,6 +221,7 @@ model = dict(type='ImageClassifier', backbone=backbone, head=head)
 STOCK_TOOL = 'import sys; from mmengine.config import Config; Config.fromfile(sys.argv[1])'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'base', ["__import__('ibot_mm') and 'ibot_mm::pretrain/ibot_vits16.py'",
              "[__import__('ibot_mm') and 'ibot_mm::_base_/default_runtime.py']"],
@@ -238,6 +239,7 @@ def test_other_missing_modules_are_not_explained_away(tmp_path):
         load_config(path)
 
 
+@pytest.mark.slow
 def test_reading_a_config_prints_nothing_that_a_user_can_do_nothing_about():
     """In a process of its own: packages speak when they are first imported."""
     config = REPOSITORY / 'configs/pretrain/ibot_vits16.py'

@@ -247,6 +247,7 @@ def test_published_results_stand_in_the_configs(index):
             assert str(value) in comment, (name, value)
 
 
+@pytest.mark.slow
 def test_index_tells_epochs_and_batch_of_the_configs(index):
     for name, model in index.items():
         cfg = read(CONFIGS.parent / model.config)

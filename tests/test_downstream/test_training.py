@@ -149,6 +149,7 @@ def test_a_neck_that_does_not_fit_stops_the_training_at_once(small, train):
         train(cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('tool', ['train', 'test'])
 def test_tools_say_how_to_get_the_operators(tool, tmp_path, call):
     """With an mmcv without operators on the path, as setting up pre-training alone leaves it."""

@@ -77,6 +77,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_resumed_anywhere_is_the_uninterrupted_run(short_config, stop, variant, tmp_path):
     short_config.merge_from_dict(VARIANTS[variant])

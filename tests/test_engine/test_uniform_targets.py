@@ -62,6 +62,7 @@ def test_published_temperatures_in_8400_steps(start):
     assert 'temperature=dict(temperature=(0.02, 0.03))' in before and 'small_data.py' in before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('epochs, per_epoch', [(800, 1251), (100, 1251)])
 def test_published_recipe_on_published_data(start, epochs, per_epoch):
     before, _ = start(epochs, per_epoch // 10, published(), TeacherUpdateHook(0.96), entropy=0.5)
