@@ -32,18 +32,23 @@ class EncoderLayer(TransformerEncoderLayer):
         layer.attn.__class__ = Attention
 
     def forward(
-        self, tokens: Tensor, attention: Callable[[MultiheadAttention, Tensor], Tensor]
+        self,
+        tokens: Tensor,
+        attention: Callable[[MultiheadAttention, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Run the layer.
 
         Args:
             tokens: Shape (B, T, D).
             attention: Takes the attention module and normalized tokens (B, T, D), gives the
-                output of the module's last projection, such as :func:`attend`.
+                output of the module's last projection, such as :func:`attend`. Defaults to None,
+                the layer as mmpretrain runs it, without rotary positions.
 
         Returns:
             Shape (B, T, D).
         """
+        if attention is None:
+            return super().forward(tokens)
         tokens = add_branch(
             tokens, lambda tokens: self.attn(self.ln1(tokens), attention), self.attn.out_drop
         )
@@ -60,9 +65,13 @@ class Attention(MultiheadAttention):
     """Attention module of :class:`EncoderLayer`, up to layer scale; drop path is the layer's."""
 
     def forward(
-        self, tokens: Tensor, attention: Callable[[MultiheadAttention, Tensor], Tensor]
+        self,
+        tokens: Tensor,
+        attention: Callable[[MultiheadAttention, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Compute what the layer adds to its input, (B, T, D), from normalized tokens (B, T, D)."""
+        if attention is None:
+            return super().forward(tokens)
         return self.gamma1(self.proj_drop(attention(self, tokens)))
 
 
