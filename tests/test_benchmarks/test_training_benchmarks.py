@@ -40,7 +40,12 @@ def test_step(tmp_path):
     assert len(settings['profile']) == 10 and settings['profile'][0][1] > 0.05
 
 
-@pytest.mark.parametrize('option', ['--dtype=bfloat16', '--checkpoint-activations'])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'option',
+    # Without hardware for it, bfloat16 takes minutes.
+    [pytest.param('--dtype=bfloat16', marks=pytest.mark.long), '--checkpoint-activations'],
+)
 def test_step_with_options(option):
     assert step.main([*TINY, option])['figures'][measurement.OURS]['median'] > 0
 

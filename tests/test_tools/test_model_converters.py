@@ -173,7 +173,7 @@ def test_convert_to_ibot_mm(checkpoint, networks, run, tmp_path):
     code, text = run('convert_to_ibot_mm', checkpoint, tmp_path / 'vit.pth')
     assert code is None and 'loaded' in text
     config = {}
-    exec(text[text.index('model = ') :], config)
+    exec(text[re.search('^model ?=', text, re.MULTILINE).start() :], config)
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'vit.pth'))
     backbone = MODELS.build(dict(config['model']['backbone'], init_cfg=init_cfg))
     state = torch.load(tmp_path / 'vit.pth', weights_only=True)['state_dict']
