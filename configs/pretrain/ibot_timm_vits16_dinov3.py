@@ -1,6 +1,6 @@
 # timm's ViT-S/16 of DINOv3 (rotary position embedding, four registers) by the recipe of ViT-S/16;
 # a model of the first table of docs/timm_families.md can take its place, with its width in
-# neck.in_channels and its patch in masks.patch_size. There is no published result.
+# neck.in_channels and its patch in masks.patch_size. We know of no published result.
 _base_ = ['ibot_vits16.py']
 
 model = dict(

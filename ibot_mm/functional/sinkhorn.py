@@ -28,7 +28,7 @@ def sinkhorn_center(
 
     Returns:
         Center (K,), float32 at least: the targets are ``softmax((logits - center) / temperature)``.
-        Zeros where there is no sample.
+        Zeros if the batch is empty.
     """
     precise = torch.promote_types(logits.dtype, torch.float32)
     scaled = logits.to(precise).flatten(0, -2) / temperature  # (N, K)

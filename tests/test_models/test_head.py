@@ -77,7 +77,7 @@ def test_sinkhorn_centers_each_batch():
     given = logits(images=16, patches=40)
     head = IBOTHead(6, centering='sinkhorn', teacher_temperature=0.5, teacher_patch_temperature=0.5)
     first, second = head.loss(**given), head.loss(**given)
-    assert first['loss_cls'] == second['loss_cls']  # whatever the moving centers do
+    assert first['loss_cls'] == second['loss_cls']  # the moving centers do not change it
     constant = torch.arange(6.0)
     given['teacher_cls'], given['teacher_patch'] = (
         given['teacher_cls'] + constant,
