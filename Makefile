@@ -19,7 +19,7 @@ help:
 	@echo 'make demo        pre-train on two CPU cores, fine-tune; tables and pictures at the end'
 	@echo 'make test        all tests but whole trainings, exports and sweeps'
 	@echo 'make test-fast   the tests that take seconds'
-	@echo 'make test-all    all tests, half an hour'
+	@echo 'make test-all    all tests'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make setup       only the set-up of pre-training'
 	@echo 'make setup-full  only the set-up of the tests: compiles operators, 11 minutes once'
