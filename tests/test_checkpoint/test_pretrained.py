@@ -99,7 +99,7 @@ def test_type_resolves_in_every_scope(scope):
 
 
 def test_network_is_checked():
-    with pytest.raises(ValueError, match="'teacher' or 'student', got 'techer'"):
+    with pytest.raises(ValueError, match="'teacher' and 'student', got 'techer'"):
         Pretrained('x', network='techer')
 
 
