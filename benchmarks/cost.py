@@ -78,7 +78,7 @@ class Step:
         return self._count(step)
 
     def published(self) -> float:
-        """The same in the published code: all tokens everywhere, and what drop path drops too."""
+        """Count them in the published code: all tokens everywhere, and what drop path drops too."""
         backbone = dict(self.model_cfg['backbone'], drop_path_rate=0.0)
         model = MODELS.build(dict(self.model_cfg, backbone=backbone))
         crops = self.inputs['global_crops'].flatten(0, 1)
@@ -104,7 +104,7 @@ class Step:
 
 
 def step_of(cfg: Config) -> Step:
-    """The step that a pre-training config describes."""
+    """Build the step that a pre-training config describes."""
     transforms = cfg.train_dataloader.dataset.pipeline
     crops, masks = transforms.crops, transforms.masks
     return Step(

@@ -73,7 +73,7 @@ def ours_logistic(
 def cyanure_logistic(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, num_classes: int
 ) -> list[float]:
-    """The same by the published solver with the published settings."""
+    """Fit the same by the published solver with the published settings."""
     from cyanure.estimators import Classifier
 
     accuracies = []
@@ -104,7 +104,7 @@ def published(
     labels: Tensor,
     num_classes: int,
 ) -> list[float]:
-    """The same by the published function, which searches anew for each number."""
+    """Vote by the published function, which searches anew for each number."""
     features = bank, bank_labels, queries, labels
     return [classify(*features, k, 0.07, device() == 'cuda', num_classes)[0] for k in KS]
 

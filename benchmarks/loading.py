@@ -72,7 +72,7 @@ def write_photographs(folder: Path, number: int) -> None:
 
 
 def our_dataset(images: Path, **augmentation: Any) -> Any:
-    """The data set of the pre-training configs."""
+    """Build the data set of the pre-training configs."""
     pipeline = Config.fromfile(CONFIGS / 'datasets/imagenet.py').train_pipeline
     pipeline.augment.update(augmentation)
     return DATASETS.build(
@@ -95,7 +95,7 @@ def draw_masks(transform: Callable, results: dict, number: int) -> None:
 
 
 def ready_for_masks(dataset: Any) -> tuple[Callable, dict]:
-    """The transform that draws masks, and what the ones before it make of an image."""
+    """Return the transform that draws masks, and what those before it make of an image."""
     results = dataset.get_data_info(0)
     for transform in dataset.pipeline.transforms:
         if type(transform).__name__ == 'MaskGenerator':

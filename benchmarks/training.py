@@ -27,7 +27,7 @@ class TurnsLoop(EpochBasedTrainLoop):
 
 
 def build_config(workload: Workload, work_dir: str, launcher: str = 'none') -> Config:
-    """The config of ViT-S/16 with the workload's settings."""
+    """Build the config of ViT-S/16 with the workload's settings."""
     settings = workload.settings
     cfg = Config.fromfile(CONFIGS / 'ibot_vits16.py')
     cfg.model.backbone.update(

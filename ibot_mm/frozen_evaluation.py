@@ -194,7 +194,7 @@ def _linear(network: FrozenNetwork, request: Request) -> 'FeatureSettings':
 
 
 def _untrained(network: FrozenNetwork, request: Request, seed: int) -> FrozenNetwork:
-    """The same network as a training starts it."""
+    """Build the same network as a training starts it."""
     import torch
     from mmengine.logging import MMLogger
 

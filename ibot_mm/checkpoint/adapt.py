@@ -150,7 +150,7 @@ def _differences_of_parts(
 
 
 def _parts(names: Any) -> dict[str, Part]:
-    """The first name of each part."""
+    """Return the first name of each part."""
     found: dict[str, tuple[str, Part]] = {}
     for name in names:
         if part := part_of(name):
@@ -159,7 +159,7 @@ def _parts(names: Any) -> dict[str, Part]:
 
 
 def _difference_of_positions(theirs: Architecture, ours: Architecture) -> list[str]:
-    """A difference in how networks know where a patch is, with the option that ends it."""
+    """Describe how networks differ in knowing where a patch is, with the option that ends it."""
     source, target = theirs.positions, ours.positions
     if 'rotary' in theirs.unclear or (source == target and source != 'of an unknown kind'):
         return []

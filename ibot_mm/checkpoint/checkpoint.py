@@ -124,7 +124,7 @@ def _is_model(statement: ast.Assign) -> bool:
 
 
 def _literal(node: ast.expr) -> Any:
-    """A literal, ``dict(...)`` being one too."""
+    """Evaluate a literal, ``dict(...)`` being one too."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
         return {word.arg: _literal(word.value) for word in node.keywords}
     if isinstance(node, ast.Dict):

@@ -294,6 +294,6 @@ def call(function: str, *args: Any, **options: Any) -> str:
 
 
 def _ratio(hidden: int, width: int) -> float:
-    """The ratio from which ``int(width * ratio)`` gives the hidden channels."""
+    """Find the ratio from which ``int(width * ratio)`` gives the hidden channels."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)

@@ -94,7 +94,7 @@ def _address_of_model(name: str) -> str:
 
 
 def _download(address: str) -> Path:
-    """The file of an address, kept in torch's cache.
+    """Return the file of an address, kept in torch's cache.
 
     A name that ends in a hash, as those of torch and mm do, is shared with their own loaders. Other
     names, such as ``model.safetensors``, are not unique: they get a folder for each address.

@@ -196,7 +196,7 @@ def _without_chunks(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _room(name: str, prefix: str) -> str:
-    """A name up to where it leaves a prefix: ``'neck.*'`` beside ``'backbone.'``."""
+    """Cut a name where it leaves a prefix: ``'neck.*'`` beside ``'backbone.'``."""
     segments, shared = name.split('.'), prefix.split('.')
     depth = next((i for i, (a, b) in enumerate(zip(segments, shared)) if a != b), 0)
     return '.'.join(segments[: depth + 1]) + ('.*' if depth + 1 < len(segments) else '')

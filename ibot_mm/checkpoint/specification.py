@@ -121,7 +121,7 @@ def _rotary_of_timm(model: Any) -> str:
 
 
 def _rotary_name(base: float | None) -> str:
-    """The rotary position embedding of DINOv3, by the base of its periods."""
+    """Describe DINOv3's rotary position embedding, by the base of its periods."""
     return ROTARY if base in (None, 100) else f'rotary of base {base:g}, not 100'
 
 

@@ -205,7 +205,7 @@ def _build(options: dict[str, Any]) -> nn.Module:
 
 
 def _room(name: str) -> str:
-    """The first part of a name that says something."""
+    """Return the first part of a name that says something."""
     parts = [part for part in name.split('.') if part not in ('state_dict', 'module')]
     return '.'.join(parts[: 2 if parts[0] in ('student', 'teacher') else 1])
 

@@ -165,7 +165,7 @@ def hash_of(weights: Mapping[str, Tensor]) -> str:
 
 
 def _plain(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON can hold; the rest are objects of classes."""
+    """Tell what JSON can hold; the rest are objects of classes."""
     plain = {}
     for name, value in meta.items():
         try:

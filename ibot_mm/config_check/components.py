@@ -103,7 +103,7 @@ def describe(error: Exception) -> str:
 
 
 def _unknown_type(kind: str, registry: Registry) -> str:
-    """The message, with the nearest of all types of this kind."""
+    """Write the message, with the nearest of all types of this kind."""
     root = registry
     while root.parent is not None:
         root = root.parent
@@ -155,7 +155,7 @@ def check_model(cfg: Any, registry: Registry) -> tuple[Any, list[str]]:
 
 
 def _faults_of_parts(parts: list[Component], known: list[str]) -> list[str]:
-    """What parts that need nothing of the whole say when they are built alone."""
+    """Collect what parts that need nothing of the whole say when they are built alone."""
     faults = []
     for part in parts:
         complete = Component(part.path, part.cfg, part.registry)

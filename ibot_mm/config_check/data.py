@@ -76,7 +76,7 @@ def _check_numbers(cfg: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _walk(path: str, cfg: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A data set's config, and those of the data sets that it wraps."""
+    """Yield a data set's config, and those of the data sets that it wraps."""
     yield path, cfg
     for key, value in cfg.items():
         if isinstance(value, Mapping) and key in ('dataset', 'bank', 'query') and 'type' in value:

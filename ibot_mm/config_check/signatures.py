@@ -101,7 +101,7 @@ def _add(result: Signature, function: Callable[..., Any], required: bool = True)
 
 
 def _use_of_keywords(constructor: Any, keywords: str) -> tuple[set[str], bool | None]:
-    """What a constructor does with its ``**kwargs``.
+    """Find what a constructor does with its ``**kwargs``.
 
     Returns:
         The keys that it reads itself, and whether the rest goes to a base class: None if it may go

@@ -77,7 +77,7 @@ def check_fit(cfg: Config, model: Any, transforms: Mapping[str, Any]) -> Iterato
 
 
 def _with(transforms: Mapping[str, Any], *names: str) -> tuple[str, dict[str, Any]] | None:
-    """The first transform that has these attributes, with its place."""
+    """Find the first transform that has these attributes, with its place."""
     for path, transform in transforms.items():
         if path.startswith('train_') and all(hasattr(transform, name) for name in names):
             return path, vars(transform)

@@ -123,7 +123,7 @@ def _add_links(found: FoundFiles, links: Sequence[str], root: str) -> None:
 
 
 def _ancestors(root: str) -> Iterator[tuple[int, int]]:
-    """The folders that hold ``root``: a link to one of them would find the whole disk."""
+    """List the folders that hold ``root``: a link to one of them would find the whole disk."""
     folder = os.path.realpath(root)
     while (parent := os.path.dirname(folder)) != folder:
         yield _key(parent)

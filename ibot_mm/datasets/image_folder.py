@@ -141,7 +141,7 @@ class ImageFolder(ReplaceSkipped, CustomDataset):
         return found
 
     def _label(self, images: list[str], folders: list[str]) -> list[tuple[str, int]]:
-        """Number images by their class folders."""
+        """Label images by the number of their class folder."""
         if self.CLASSES is not None and len(self.CLASSES) != len(folders):
             raise ValueError(
                 f'ImageFolder: {self.img_prefix} has {len(folders)} class folders, metainfo '

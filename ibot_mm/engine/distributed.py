@@ -113,7 +113,7 @@ def _is_lost_connection(error: RuntimeError) -> bool:
 
 
 def _find_missing() -> list[int]:
-    """Processes that wait for nobody."""
+    """List processes that wait for nobody."""
     store = dist.distributed_c10d._get_default_store()
     rank, world_size = dist.get_rank(), dist.get_world_size()
     try:

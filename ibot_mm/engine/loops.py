@@ -68,7 +68,7 @@ def _make_skippable(loader: DataLoader) -> Any:
 
 @contextmanager
 def _keeping_history(hub: MessageHub) -> Iterator[None]:
-    """What hooks log when an epoch begins was logged before the checkpoint was saved."""
+    """Keep out what hooks log as an epoch begins: it was logged before the checkpoint was saved."""
     kept = {name: buffer.data for name, buffer in hub.log_scalars.items()}
     yield
     for name, buffer in hub.log_scalars.items():

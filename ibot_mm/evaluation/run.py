@@ -108,7 +108,7 @@ def extract_splits(
 
 
 def _center(caches: Sequence[FeatureCache]) -> list[FeatureCache]:
-    """Caches of the same features less the mean of the first cache's, made part by part."""
+    """Write caches of the same features less the mean of the first cache's, part by part."""
     first = caches[0]
     total = sum(part.double().sum(dim=0) for part in first.features().split(CHUNK))
     mean = total / first.shape[0]

@@ -122,7 +122,7 @@ def _scale(image: np.ndarray, factor: float, offset: float) -> None:
 
 @cache
 def _hue_table() -> np.ndarray:
-    """The 8-bit hue, by the order of the channels, distance of the middle one, and chroma.
+    """Tabulate the 8-bit hue by order of channels, distance of the middle one, and chroma.
 
     The order has the bits red >= green, green >= blue, red >= blue; the distance is that from
     the largest channel to the middle one.

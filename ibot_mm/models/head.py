@@ -175,7 +175,7 @@ class IBOTHead(BaseModule):
 
     @torch.no_grad()
     def _centers(self, teacher_cls: Tensor, teacher_patch: Tensor) -> tuple[Tensor, Tensor]:
-        """What this step's targets are centered by, (K,) and (K')."""
+        """Return what this step's targets are centered by, (K,) and (K')."""
         if self.centering == 'mean':
             return self.cls_center, self.patch_center
         return (

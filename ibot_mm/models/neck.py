@@ -189,5 +189,5 @@ class IBOTNeck(BaseModule):
 
 
 def _to_float32(x: Tensor) -> Tensor:
-    """A tensor in float32 at least."""
+    """Return a tensor in float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

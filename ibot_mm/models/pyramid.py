@@ -188,7 +188,7 @@ def _text(strides: Sequence[float]) -> str:
 
 
 def _resize(factor: float, channels: int, norm_cfg: dict) -> nn.Module:
-    """A level of :class:`DeconvPyramid`."""
+    """Build a level of :class:`DeconvPyramid`."""
     if factor == 4:
         norm = build_norm_layer(norm_cfg, channels)[1]
         return nn.Sequential(
@@ -200,7 +200,7 @@ def _resize(factor: float, channels: int, norm_cfg: dict) -> nn.Module:
 
 
 def _simple_level(factor: float, channels: int, out_channels: int) -> list[nn.Module]:
-    """A level of :class:`SimplePyramid`."""
+    """Build a level of :class:`SimplePyramid`."""
     half, quarter = channels // 2, channels // 4
     if factor == 4:
         norm = LayerNorm2d(half, eps=1e-6)

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """The demo configs of classification train and validate."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,8 @@ def test_demo_configs_train_from_the_checkpoint(name, metric, small, checkpoint,
     runner = train(small(name))
     assert runner.iter == 4
     scalars = runner.message_hub.log_scalars
-    assert 0 <= scalars[f'val/{metric}'].current() <= 100
-    assert scalars['train/loss'].current() == pytest.approx(scalars['train/loss'].current())
+    assert scalars[f'val/{metric}'].current() in range(0, 101, 5)  # of 20 images
+    assert math.isfinite(scalars['train/loss'].current())
     stored = torch.load(checkpoint)['state_dict']['teacher.backbone.layers.0.attn.qkv.weight']
     weights = runner.model.state_dict()
     (trained,) = [t for n, t in weights.items() if n.endswith('layers.0.attn.qkv.weight')]
@@ -106,5 +107,10 @@ def test_unsupervised_demo_reports_its_clusters(data, train, tmp_path):
     cfg.update(work_dir=str(tmp_path / 'work_dir'), launcher='none')
     runner = train(cfg)
     assert runner.model.head.num_prototypes == 10
-    for metric in ('clustering/acc', 'clustering/nmi', 'knn/top1_k10'):
-        assert 0 <= runner.message_hub.get_scalar(f'val/{metric}').current() <= 100
+    values = {
+        metric: runner.message_hub.get_scalar(f'val/{metric}').current()
+        for metric in ('clustering/acc', 'clustering/nmi', 'knn/top1_k10')
+    }
+    assert values['clustering/acc'] in range(10, 101, 5)  # of 20 images in ten classes
+    assert values['knn/top1_k10'] in range(0, 101, 5)
+    assert 0 < values['clustering/nmi'] < 100

@@ -33,7 +33,8 @@ def test_logs_trains_evaluates_and_saves(tiny_config, train):
         'teacher_momentum', 'teacher_temperature', 'teacher_patch_temperature', 'grad_norm',
         'img_per_s', 'time', 'data_time',
     }  # fmt: skip
-    assert 0 <= runner.message_hub.get_scalar('val/knn/top1_k1').current() <= 100
+    accuracy = runner.message_hub.get_scalar('val/knn/top1_k1').current()
+    assert accuracy in (0, 25, 50, 75, 100)  # of four images
     checkpoint = torch.load(f'{runner.work_dir}/epoch_3.pth', weights_only=False)
     state = checkpoint['state_dict']
     assert {'head.cls_center', 'head.patch_center'} <= set(state)

@@ -3,8 +3,6 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,8 @@ TOP = Path(__file__).parents[2]
 CONFIG = 'configs/pretrain/ibot_vit_demo.py'
 
 
-def call(*command):
-    words = [sys.executable, *map(str, command)]
-    result = subprocess.run(words, cwd=TOP, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-4000:]
-    return result
-
-
 @pytest.mark.long
-def test_demo_at_small_size(tmp_path):
+def test_demo_at_small_size(call, tmp_path):
     data, work_dir = tmp_path / 'data', tmp_path / 'work_dir'
     call(
         'tools/dataset_converters/make_demo_data.py',
@@ -40,7 +31,7 @@ def test_demo_at_small_size(tmp_path):
     checkpoint = work_dir / 'epoch_8.pth'
     out = tmp_path / 'knn.json'
     call('tools/test.py', CONFIG, checkpoint, '--out', out, *roots)
-    assert 0 <= json.loads(out.read_text())['knn/top1_k10'] <= 100
+    assert json.loads(out.read_text()).keys() >= {'knn/top1_k10', 'knn/top1_k20'}
     pictures = tmp_path / 'attention.png', tmp_path / 'curves.png'
     call(
         'tools/analysis_tools/visualize_attention.py',
@@ -124,8 +115,6 @@ def test_results_of_tools_become_rows(demo, monkeypatch, tmp_path):
     assert len(commands) == 2
 
 
-def test_make_refuses_an_unknown_stage():
-    result = subprocess.run(
-        ['make', 'run-demo', 'STOP=later'], cwd=TOP, capture_output=True, text=True
-    )
+def test_make_refuses_an_unknown_stage(call):
+    result = call('make', 'run-demo', 'STOP=later', may_fail=True)
     assert result.returncode and 'STOP=pretrain' in result.stderr

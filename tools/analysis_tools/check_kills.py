@@ -38,12 +38,12 @@ class Progress(Hook):
         self.iteration, self.is_saving = iteration, is_saving
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """An iteration is complete, with its checkpoint."""
+        """Note that an iteration is complete, with its checkpoint."""
         self.iteration.value = runner.iter + 1
         self.is_saving.value = 0
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """A file is about to be written."""
+        """Note that a file is about to be written."""
         self.is_saving.value = 1
 
 
@@ -89,7 +89,7 @@ def train(cfg: Config, work_dir: str, iteration: Any, is_saving: Any) -> None:
 
 
 def saved_iteration(work_dir: Path) -> int:
-    """That of the newest valid checkpoint; 0 if there is none."""
+    """Return that of the newest valid checkpoint; 0 if there is none."""
     newest, _ = find_newest(work_dir)
     return int(read_checkpoint(newest)['meta']['iter']) if newest else 0
 

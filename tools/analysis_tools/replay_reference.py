@@ -97,7 +97,7 @@ BACKBONES = dict(vit=('ibot_vits16.py', _vit), swin=('ibot_swint_w7.py', _swin))
 
 
 def build_config(settings: dict, work_dir: str, options: dict) -> Config:
-    """The pre-training config with the recorded settings, then with ``options``."""
+    """Build the pre-training config with the recorded settings, then with ``options``."""
     config, backbone_settings = BACKBONES[settings['backbone']]
     cfg = Config.fromfile(CONFIGS / config)
     shared, shared_teacher = settings['shared_head'], settings['shared_head_teacher']

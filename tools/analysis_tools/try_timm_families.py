@@ -148,7 +148,7 @@ def perturb(model: TimmVisionTransformer) -> TimmVisionTransformer:
 
 
 def describe_tokens(model: Any) -> str:
-    """What stands for [CLS], and how many tokens are left out."""
+    """Tell what stands for [CLS], and how many tokens are left out."""
     own = model.cls_token is not None
     pooled = 'attention pooling' if getattr(model, 'attn_pool', None) is not None else 'mean'
     further = model.num_prefix_tokens - own
@@ -166,7 +166,7 @@ def describe_positions(model: Any) -> str:
 
 
 def describe_norm(model: Any) -> str:
-    """What the norm after the last layer is applied to."""
+    """Tell what the norm after the last layer is applied to."""
     if not isinstance(model.norm, nn.Identity):
         return 'of tokens'
     return 'none' if isinstance(model.fc_norm, nn.Identity) else 'of pooled'
@@ -255,7 +255,7 @@ def sum_of(losses: Mapping[str, Tensor]) -> Tensor:
 
 
 def describe_maps(model_name: str, settings: dict, size: tuple[int, int]) -> str:
-    """Maps as detectors take them."""
+    """Describe the maps as detectors take them."""
     backbone = TimmVisionTransformer(model_name, mask_token=False, out_type='featmap', **settings)
     with torch.no_grad():
         (features,) = backbone.eval()(torch.randn(1, 3, *size))

@@ -41,7 +41,7 @@ class _History(_Inert):
         self.counts = state.get('_count_history', ())
 
     def buffer(self) -> HistoryBuffer:
-        """The history, as mmengine's class."""
+        """Return the history, as mmengine's class."""
         return HistoryBuffer(np.asarray(self.values), np.asarray(self.counts))
 
 

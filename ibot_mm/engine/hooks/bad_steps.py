@@ -222,6 +222,6 @@ class SkipBadStepsHook(FiniteLossHook):
 
 
 def _named_buffers(runner: Runner) -> Iterator[tuple[str, Tensor]]:
-    """The model's buffers, named alike with and without a distributed wrapper."""
+    """Return the model's buffers, named alike with and without a distributed wrapper."""
     for name, buffer in runner.model.named_buffers():
         yield name.removeprefix('module.'), buffer

@@ -45,7 +45,7 @@ class ChannelCheckHook(Hook):
 
 
 def _modules(model: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """A module, or all of several, with their keys in the config."""
+    """Yield a module, or all of several, with their keys in the config."""
     module = getattr(model, key, None)
     if isinstance(module, nn.Sequential | nn.ModuleList):
         yield from ((f'model.{key}.{index}', part) for index, part in enumerate(module))

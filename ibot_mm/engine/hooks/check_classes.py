@@ -69,7 +69,7 @@ class CheckClassesHook(Hook):
 
 
 def _labels(dataset: Any, split: str) -> list[int]:
-    """The different labels of a data set, in order."""
+    """Return the different labels of a data set, in order."""
     if not hasattr(dataset, 'get_gt_labels'):
         raise ValueError(
             f'{type(dataset).__name__} of {split}_dataloader does not have get_gt_labels(): use a '

@@ -116,5 +116,5 @@ class UniformTargetsHook(Hook):
 
 
 def _find(runner: Runner, kind: type[Hook]) -> Any:
-    """The first hook of a kind, or None."""
+    """Find the first hook of a kind, or None."""
     return next((hook for hook in runner.hooks if isinstance(hook, kind)), None)

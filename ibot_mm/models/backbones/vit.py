@@ -295,7 +295,7 @@ class MaskedVisionTransformer(VisionTransformer):
         return self.layers[index](tokens, partial(attend, angles=angles))
 
     def _output(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Normalized tokens without registers, in the form of ``out_type``."""
+        """Return normalized tokens without registers, in the form of ``out_type``."""
         if self.register_tokens is not None:
             extra, _, patches = tokens.tensor_split(
                 [self.num_extra_tokens, self.num_extra_tokens + self.num_registers], dim=1

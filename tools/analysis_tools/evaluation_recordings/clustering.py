@@ -13,7 +13,7 @@ INPUTS = ('labels', '*.predictions', '*.acc')
 
 
 def replay(recording: Recording) -> dict[str, Any]:
-    """What our metrics give for each case."""
+    """Compute what our metrics give for each case."""
     values: dict[str, Any] = {}
     for case in recording.settings['cases']:
         metrics = clustering_metrics(

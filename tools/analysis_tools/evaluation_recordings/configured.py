@@ -47,7 +47,7 @@ class Configured:
             )
 
     def build_schedule(self, epoch_length: int) -> Any:
-        """The learning rate's, by iteration."""
+        """Return the learning rate's, by iteration."""
         cfg = dict(self.config.learning_rate_schedule, end=self.config.train_cfg.max_epochs)
         if not cfg.pop('convert_to_iter_based', False):
             return PARAM_SCHEDULERS.build(dict(cfg, optimizer=self.wrapper))
@@ -82,7 +82,7 @@ def groups_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, t
 
 
 def in_order_of_appearance(numbers: Iterable[int]) -> np.ndarray:
-    """Groups numbered anew, the first that appears being 0."""
+    """Renumber groups, the first that appears being 0."""
     numbers = list(numbers)
     renumbered = {number: place for place, number in enumerate(dict.fromkeys(numbers))}
     return np.array([renumbered[number] for number in numbers])

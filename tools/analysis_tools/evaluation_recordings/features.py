@@ -26,7 +26,7 @@ INPUTS += tuple(f'swin.{part}.*' for part in ('patch_embed', 'layers', 'norm'))
 
 
 def replay(recording: Recording) -> dict[str, Any]:
-    """What our backbones and poolings give."""
+    """Compute what our backbones and poolings give."""
     vit = build_vit(recording.settings, recording.tensors('vit.'))
     images = recording.tensor('images')
     tokens = FeatureExtractor(vit, FeatureSettings(num_blocks=2)).tokens(images)

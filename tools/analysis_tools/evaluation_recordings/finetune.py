@@ -22,7 +22,7 @@ VIT, SWIN = 'cls/finetune_vits16_200e_in1k', 'ibot_mm.MaskedSwinTransformer'
 
 
 def replay(recording: Recording) -> dict[str, Any]:
-    """What the config of fine-tuning ViT-S/16 gives, its sizes changed to the recorded ones."""
+    """Run the config of fine-tuning ViT-S/16, its sizes changed to the recorded ones."""
     values: dict[str, Any] = {}
     for name in ('vit_small', 'swin_tiny'):
         if f'{name}.names' in recording.arrays:
@@ -120,7 +120,7 @@ def _mix(recording: Recording, name: str) -> dict[str, Any]:
 
 
 def _run(recording: Recording) -> dict[str, Any]:
-    """The epochs of a tiny ViT on given targets, which are smoothed and mixed already."""
+    """Train a tiny ViT for epochs on given targets, which are smoothed and mixed already."""
     settings, images = recording.settings['run'], recording.tensor('run.images')
     width, update_freq = settings['embed_dim'], settings['update_freq']
     clip = settings['clip_grad']

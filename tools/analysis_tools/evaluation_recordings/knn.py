@@ -13,7 +13,7 @@ INPUTS = ('train_*', 'test_*')
 
 
 def replay(recording: Recording) -> dict[str, Any]:
-    """What our search and votes give."""
+    """Compute what our search and votes give."""
     settings = recording.settings
     labels, targets = recording.tensor('train_labels'), recording.tensor('test_labels')
     similarity, indices = nearest_neighbors(

@@ -41,7 +41,7 @@ def replay(recording: Recording) -> dict[str, Any]:
 
 
 def _build_head(recording: Recording, name: str) -> LinearSweepHead:
-    """The recorded classifier is the first of eight, which must not disturb it."""
+    """Train the recorded classifier as the first of eight, which must not disturb it."""
     weight = recording.tensor(f'{name}.weight0')
     lr = float(recording.arrays[f'{name}.lr_base'])
     decay = float(recording.arrays[f'{name}.weight_decay'])

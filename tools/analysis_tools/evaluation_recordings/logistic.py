@@ -15,7 +15,7 @@ INPUTS = ('train_*', 'test_*')
 
 
 def replay(recording: Recording) -> dict[str, Any]:
-    """What our solver finds."""
+    """Compute what our solver finds."""
     train, test = (
         F.normalize(recording.tensor(f'{split}_features'), dim=1) for split in ('train', 'test')
     )

@@ -34,7 +34,7 @@ class Recording:
         self.settings: dict[str, Any] = json.loads(str(self.arrays.pop('config_json')))
 
     def tensor(self, name: str) -> Tensor:
-        """An array; floats in float64, integers in int64."""
+        """Return an array; floats in float64, integers in int64."""
         array = self.arrays[name]
         if array.dtype.kind == 'b':
             return torch.from_numpy(array)

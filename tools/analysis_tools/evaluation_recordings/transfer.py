@@ -20,7 +20,7 @@ CONFIG = 'cls/transfer_vitb16_1000e_cifar10'
 
 
 def replay(recording: Recording) -> dict[str, Any]:
-    """What the config of a transfer gives, and the neck of the semi-supervised configs."""
+    """Run the config of a transfer, and the neck of the semi-supervised configs."""
     values: dict[str, Any] = {
         name: _learning_rates(recording.settings[name.removeprefix('lr.')])
         for name in recording.arrays
@@ -53,7 +53,7 @@ def _learning_rates(settings: dict[str, Any]) -> list[float]:
 
 
 def _samples(recording: Recording) -> dict[str, Any]:
-    """The indices of each process, from the recorded permutations of an epoch."""
+    """Return the indices of each process, from the recorded permutations of an epoch."""
     settings, values = recording.settings['sampler'], {}
     cfg = Configured(CONFIG, TINY).config.train_dataloader.sampler
     for rank in range(settings['replicas']):
