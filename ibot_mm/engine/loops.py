@@ -18,7 +18,7 @@ from ibot_mm.registry import LOOPS
 
 __all__ = ['EpochBasedTrainLoop', 'IterBasedTrainLoop']
 
-VALIDATED = 'validated_after_iter'
+VALIDATED = 'iter_of_last_validation'  # "val..." would be printed among the metrics
 
 
 class SkippingBatchSampler:

@@ -35,6 +35,8 @@ def test_logs_trains_evaluates_and_saves(tiny_config, train):
     }  # fmt: skip
     accuracy = runner.message_hub.get_scalar('val/knn/top1_k1').current()
     assert accuracy in (0, 25, 50, 75, 100)  # of four images
+    printed, _ = runner.log_processor.get_log_after_epoch(runner, 1, 'val')
+    assert {name.split('/')[0] for name in printed} == {'knn', 'data_time', 'time'}
     checkpoint = torch.load(f'{runner.work_dir}/epoch_3.pth', weights_only=False)
     state = checkpoint['state_dict']
     assert {'head.cls_center', 'head.patch_center'} <= set(state)
