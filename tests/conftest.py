@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmengine.fileio import load
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
+from preloaded import run_script
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -32,22 +34,42 @@ def cheap_runners() -> Iterator[None]:
 
 
 @pytest.fixture(scope='session')
-def call() -> Callable[..., subprocess.CompletedProcess]:
-    """Run a tool in the repository as a user would; a failure is an error unless it may fail."""
+def call() -> Callable[..., CompletedProcess]:
+    """Run a tool in the repository as a user would; a failure is an error unless it may fail.
 
-    def run(*words: object, may_fail: bool = False, **environment: str):
+    Tools in Python run where the packages are imported already, unless the environment changes.
+    """
+
+    def run(*words: object, may_fail: bool = False, **environment: str) -> CompletedProcess:
         command = [str(word) for word in words]
-        if command[0].endswith('.py'):
-            command.insert(0, sys.executable)
-        worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
-        variables = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1')
-        port = str(29631 + worker)  # one for each of pytest's workers
-        variables |= dict(PORT=port) | environment
-        result = subprocess.run(
-            command, cwd=CONFIGS.parent, env=variables, capture_output=True, text=True, timeout=1200
-        )
+        is_python = command[0] == '-m' or command[0].endswith('.py')
+        if is_python and not environment:
+            (result,) = run_script(command, CONFIGS.parent)
+        else:
+            start = [sys.executable] if is_python else []
+            worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+            variables = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1')
+            port = str(29631 + worker)  # one for each of pytest's workers
+            variables |= dict(PORT=port) | environment
+            options = dict(capture_output=True, text=True, timeout=1200)
+            result = subprocess.run(start + command, cwd=CONFIGS.parent, env=variables, **options)
         assert may_fail or result.returncode == 0, result.stderr[-4000:]
         return result
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def call_together() -> Callable[..., list[CompletedProcess]]:
+    """Run a script in processes of one group; a failure of any is an error unless it may fail."""
+
+    def run(
+        *words: object, num_processes: int = 2, may_fail: bool = False
+    ) -> list[CompletedProcess]:
+        results = run_script([str(word) for word in words], CONFIGS.parent, num_processes)
+        for result in results:
+            assert may_fail or result.returncode == 0, result.stderr[-4000:]
+        return results
 
     return run
 

@@ -1,6 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -46,19 +45,22 @@ def clone(tmp_path):
     return folder
 
 
-def run(tmp_path, *options):
-    """The benchmark in a process of its own, since it binds itself to one core."""
-    file = tmp_path / 'figures.json'
-    small = ['--images', '2', '--batch-size', '2', '--rounds', '1', '--json', str(file)]
-    command = [sys.executable, '-m', 'benchmarks.loading', *small, *options]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return json.loads(file.read_text()), result.stdout
+@pytest.fixture
+def run(call, tmp_path):
+    """Run the benchmark in a process of its own, since it binds itself to one core."""
+
+    def run(*options):
+        file = tmp_path / 'figures.json'
+        small = ['--images', 2, '--batch-size', 2, '--rounds', 1, '--json', file]
+        result = call('-m', 'benchmarks.loading', *small, *options)
+        return json.loads(file.read_text()), result.stdout
+
+    return run
 
 
 @pytest.mark.slow
-def test_without_a_reference(tmp_path):
-    content, output = run(tmp_path)
+def test_without_a_reference(run):
+    content, output = run()
     ours = {'workers', 'workers, preprocessor'}
     ours |= {f'augmenting {name}' for name in ours}
     assert set(content['figures']) == ours
@@ -68,8 +70,8 @@ def test_without_a_reference(tmp_path):
 
 
 @pytest.mark.slow
-def test_with_a_reference(tmp_path, clone):
-    content, output = run(tmp_path, '--reference', str(clone))
+def test_with_a_reference(run, clone):
+    content, output = run('--reference', clone)
     figures = content['figures']
     assert figures['workers']['ratio'] == pytest.approx(
         figures['published']['median'] / figures['workers']['median']

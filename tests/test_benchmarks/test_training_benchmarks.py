@@ -3,8 +3,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -71,13 +69,12 @@ def test_step_on_images(image_folder):
     assert sum(training.timer.waits) > 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['memory', 'scaling'])
-def test_processes(tmp_path, name):
+def test_processes(call, tmp_path, name):
     path = tmp_path / 'figures.json'
     options = ['--processes', '2'] if name == 'scaling' else []
-    command = [sys.executable, '-m', f'benchmarks.{name}', *TINY, *options, '--json', path]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    call('-m', f'benchmarks.{name}', *TINY, *options, '--json', path)
     result = json.loads(path.read_text())
     assert all(figures['median'] > 0 for figures in result['figures'].values())
 
@@ -124,6 +121,7 @@ def neck_by_hand(tokens, logits):
     return 2 * tokens * mlp + 2 * logits * 256 * PROTOTYPES
 
 
+@pytest.mark.slow
 def test_operations_are_those_counted_by_hand():
     wanted = 1 + 0.15 * 196
     student = 2 * backbone_by_hand(197, wanted) + LOCAL_CROPS * backbone_by_hand(37, 1)
@@ -141,6 +139,7 @@ def test_operations_are_those_counted_by_hand():
     assert make_step().published() == pytest.approx(published, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_operations_are_those_that_run():
     """Without values as with them."""
     torch.manual_seed(0)
@@ -155,6 +154,7 @@ def test_operations_are_those_that_run():
     assert counter.get_total_flops() / 20 == pytest.approx(expected.ours(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_drop_path_and_masks_change_the_operations():
     assert make_step(drop_path=0.4).ours() < make_step().ours()
     assert make_step(drop_path=0.4).published() == make_step().published()
@@ -178,7 +178,7 @@ def test_documented_options_exist():
     assert wrapper._accumulative_counts == 8 and wrapper.cast_dtype == torch.bfloat16
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_documented_costs():
     text = (ROOT / 'docs/speed.md').read_text()
     rows = re.findall(r'^\| (ibot_\w+) \| (\d+) \| (\d+) \|', text, re.MULTILINE)
@@ -190,7 +190,7 @@ def test_documented_costs():
             assert round(figures['published_gflop']) == int(published)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_cost_of_the_recipes():
     assert len(cost.recipes()) == 9
     for name, epochs in dict(ibot_vits16=800, ibot_swint_w14=300).items():

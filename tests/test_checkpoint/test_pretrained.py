@@ -2,8 +2,6 @@
 """Weights through ``init_cfg``, which must outlive all other initialization."""
 
 import copy
-import subprocess
-import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -192,7 +190,7 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_download_once(source, save, tmp_path):
+def test_two_processes_download_once(source, save, call_together, tmp_path):
     """Both fill their copy from a file that the first has downloaded."""
     path, requests = save(source), []
 
@@ -204,19 +202,11 @@ def test_two_processes_download_once(source, save, tmp_path):
     with ThreadingHTTPServer(('127.0.0.1', 0), partial(Handler, directory=str(tmp_path))) as http:
         Thread(target=http.serve_forever, daemon=True).start()
         address = f'http://127.0.0.1:{http.server_port}/{path.rsplit("/")[-1]}'
-        command = [
-            sys.executable,
-            '-m',
-            'torch.distributed.run',
-            '--standalone',
-            '--nproc-per-node=2',
-        ]
-        command += [str(tmp_path / 'rank.py'), address, str(tmp_path / 'hub')]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        results = call_together(tmp_path / 'rank.py', address, tmp_path / 'hub')
         http.shutdown()
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count('equal') == 2 and len(requests) == 1
-    assert result.stderr.count('names of ibot_mm') + result.stdout.count('names of ibot_mm') == 1
+    assert all('equal' in result.stdout for result in results) and len(requests) == 1
+    printed = ''.join(result.stdout + result.stderr for result in results)
+    assert printed.count('names of ibot_mm') == 1
 
 
 class ReadsItsOwnWay(BaseModule):

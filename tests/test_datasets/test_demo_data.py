@@ -256,20 +256,20 @@ def accuracy_of_statistics(scenes: dict[str, list[Scene]], kind: str) -> float:
     return model.score((held_out - mean) / scale, labels)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize('kind', ['background', 'stroke'])
 def test_color_and_background_do_not_give_the_label_away(scenes, kind):
     # Chance is 0.1, and its standard deviation on 600 images 0.012.
     assert accuracy_of_statistics(scenes, kind) < 0.16
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_amount_of_ink_says_little(scenes):
     """It belongs to the shapes: an 8 has more ink than a 7. The whole image shows it."""
     assert accuracy_of_statistics(scenes, 'whole') < 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_raw_pixels_hardly_give_the_label_away(scenes):
     pixels = {
         split: np.stack([scene.image.ravel() for scene in scenes[split]]).astype(float) - 128

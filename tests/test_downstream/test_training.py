@@ -98,7 +98,10 @@ def test_demo_configs_start_from_the_checkpoint_train_and_evaluate(name, small, 
             ),
             marks=pytest.mark.long,
         ),
-        ('seg/upernet_vit_demo', 'iter_4.pth', 'train_cfg.max_iters=2', 'mIoU', 'bfloat16'),
+        pytest.param(
+            *('seg/upernet_vit_demo', 'iter_4.pth', 'train_cfg.max_iters=2', 'mIoU', 'bfloat16'),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_tools_train_resume_and_test(name, last, half, metric, dtype, small, tmp_path, call):

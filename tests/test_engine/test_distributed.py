@@ -1,8 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Two processes with half the batch each train as one process with all of it."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -119,13 +117,8 @@ def double():
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path, double):
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone']
-    result = subprocess.run(
-        [*command, __file__, str(tmp_path)], env=environment, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+def test_two_processes_equal_one(tmp_path, call_together, double):
+    call_together(__file__, tmp_path)
     for variant in VARIANTS:
         together = torch.load(tmp_path / f'{variant}.pth')
         alone = run(variant, tmp_path / 'alone')

@@ -3,8 +3,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -198,17 +196,14 @@ def test_bad_extractions_are_refused(checkpoint, splits_folder, changes, message
 
 
 @pytest.mark.slow
-def test_several_processes_give_the_same(request_, checkpoint, splits_folder, tmp_path):
-    arguments = [
-        *('tools/evaluate.py', str(checkpoint), '--data', str(splits_folder)),
-        *('--image-size', '16', '--num-workers', '0', '--batch-size', '5', '--ks', '1', '3'),
-        *('--protocols', 'knn', '--launcher', 'pytorch', '--out', str(tmp_path / 'two')),
-    ]
-    launch = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29671']
-    result = subprocess.run(
-        [sys.executable, *launch, *arguments], cwd=TOP, capture_output=True, text=True
+def test_several_processes_give_the_same(
+    request_, checkpoint, splits_folder, call_together, tmp_path
+):
+    call_together(
+        *('tools/evaluate.py', checkpoint, '--data', splits_folder),
+        *('--image-size', 16, '--num-workers', 0, '--batch-size', 5, '--ks', 1, 3),
+        *('--protocols', 'knn', '--launcher', 'pytorch', '--out', tmp_path / 'two'),
     )
-    assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / 'two/results.png').exists()
     found = json.loads((tmp_path / 'two/results.json').read_text())
     expected = evaluate_frozen(request_(protocols=('knn',)), OPTIONS)

@@ -1,8 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 import logging
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from mmengine.evaluator import Evaluator
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-import ibot_mm
 from ibot_mm.evaluation import KNNAccuracy
 from ibot_mm.functional.knn import weighted_knn
 
@@ -119,12 +116,10 @@ def test_k_above_bank_uses_all_and_warns_once(caplog, monkeypatch):
     assert '[200]' in record.message
 
 
-def worker(rank: int, world_size: int, folder: Path) -> None:
+def main(folder: Path) -> None:
     """Evaluate several distributions of the same samples over the processes."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=world_size
-    )
+    dist.init_process_group('gloo')
+    rank, world_size = dist.get_rank(), dist.get_world_size()
     samples = make_samples()
     padded = DefaultSampler(samples, shuffle=True, seed=0)
     uneven = DefaultSampler(samples, shuffle=False, round_up=False)
@@ -144,13 +139,8 @@ def worker(rank: int, world_size: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_give_the_result_of_one(tmp_path):
-    # This file is run as a script, because a spawned process cannot import it as a module.
-    environment = dict(os.environ, PYTHONPATH=str(Path(ibot_mm.__file__).parents[1]))
-    commands = [[sys.executable, __file__, str(rank), '2', str(tmp_path)] for rank in range(2)]
-    processes = [subprocess.Popen(command, env=environment) for command in commands]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-
+def test_two_processes_give_the_result_of_one(call_together, tmp_path):
+    call_together(__file__, tmp_path)
     expected = expected_metrics(make_samples())
     for rank in range(2):
         results = torch.load(tmp_path / f'metrics_{rank}.pth')
@@ -211,4 +201,4 @@ def test_bad_arguments(arguments, message):
 
 
 if __name__ == '__main__':
-    worker(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]))

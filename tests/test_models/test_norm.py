@@ -1,6 +1,4 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -69,12 +67,9 @@ def test_on_gpus_it_is_torchs_own(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one():
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone']
-    result = subprocess.run([*command, __file__], env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count('equal') == 2
+def test_two_processes_equal_one(call_together):
+    for result in call_together(__file__):
+        assert 'equal' in result.stdout
 
 
 def main():

@@ -1,10 +1,13 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+import functools
 import json
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+
+from ibot_mm.datasets.demo import DemoSettings
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'make_demo_data.py'
 
@@ -18,7 +21,9 @@ def run(monkeypatch):
     return run_tool
 
 
-def test_writes_three_formats_and_refuses_to_write_them_again(run, tmp_path, capsys):
+def test_writes_three_formats_and_refuses_to_write_them_again(run, tmp_path, capsys, monkeypatch):
+    few = functools.partial(DemoSettings, num_scenes_train=6, num_scenes_val=3)
+    monkeypatch.setattr('ibot_mm.datasets.demo.DemoSettings', few)
     out = tmp_path / 'data'
     arguments = ['--out', str(out), '--seed', '3', '--train', '20', '--val', '10']
     run(*arguments, '--image-size', '32')

@@ -2,8 +2,6 @@
 """Recorded runs of the published code, replayed by the tool that users have."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,21 +23,11 @@ TOP = Path(__file__).parents[2]
         ('swin_padded', 'float64', 1e-9, []),
     ],
 )
-def test_replay(name, dtype, bound, options):
-    result = subprocess.run(
-        [
-            sys.executable,
-            'tools/analysis_tools/replay_reference.py',
-            f'tests/data/trajectory_{name}.npz',
-            '--dtype',
-            dtype,
-            *(['--cfg-options', *options] if options else []),
-        ],
-        cwd=TOP,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+def test_replay(call, name, dtype, bound, options):
+    result = call(
+        'tools/analysis_tools/replay_reference.py', f'tests/data/trajectory_{name}.npz',
+        '--dtype', dtype, *(['--cfg-options', *options] if options else []),
+    )  # fmt: skip
     match = re.search(r'^worst relative error: (\S+)$', result.stdout, re.MULTILINE)
     assert float(match[1]) <= bound, result.stdout
     for quantity in ('loss_patch', 'center_patch', 'grad_norms', 'final student', 'final teacher'):
