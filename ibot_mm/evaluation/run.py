@@ -20,7 +20,7 @@ from .protocols import PROTOCOLS, Measurement, Options
 from .splits import ImagePaths, labels_of
 
 NAMES = ('train', 'val')
-CHUNK = 8192  # rows in memory at once
+CHUNK = 1024  # rows in memory at once
 
 
 def check_protocols(
