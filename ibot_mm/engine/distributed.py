@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -116,16 +116,19 @@ def _find_missing() -> list[int]:
     """List processes that wait for nobody."""
     store = dist.distributed_c10d._get_default_store()
     rank, world_size = dist.get_rank(), dist.get_world_size()
+    others = [other for other in range(world_size) if other != rank]
     try:
         store.set(f'ibot_mm/gave_up/{rank}', '1')
         time.sleep(ARRIVAL)
-        return [
-            other
-            for other in range(world_size)
-            if other != rank and not store.check([f'ibot_mm/gave_up/{other}'])
-        ]
+        missing = [other for other in others if not store.check([f'ibot_mm/gave_up/{other}'])]
+        store.set(f'ibot_mm/looked/{rank}', '1')
     except RuntimeError:  # the store was in a process that has ended
         return [0] if rank else []
+    looking = [f'ibot_mm/looked/{other}' for other in others if other not in missing]
+    if rank == 0 and looking:  # without torchrun the store is here, and ends with this process
+        with suppress(RuntimeError):
+            store.wait(looking, timedelta(seconds=ARRIVAL))
+    return missing
 
 
 def start_processes(launcher: str) -> None:

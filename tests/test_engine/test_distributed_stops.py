@@ -16,6 +16,7 @@ from ibot_mm.engine.distributed import (
 
 @pytest.mark.slow
 def test_a_stalled_process_is_named_by_all_others(call_together):
+    """Also where the group's store is in the first process, as under Slurm."""
     first, _, last = call_together(__file__, num_processes=3, may_fail=True)
     for result in (first, last):
         assert result.returncode != 0
