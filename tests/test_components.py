@@ -38,6 +38,9 @@ CLIPPED = WRAPPER | dict(clip_grad=dict(max_norm=1.0))
 # What a component needs to be built; a new one that needs anything is added here.
 ARGUMENTS = {
     'IBOT': dict(backbone=BACKBONE, neck=NECK, head=HEAD),
+    'GramLoss': dict(
+        backbone=BACKBONE | dict(init_cfg=dict(type='ibot_mm.Pretrained', checkpoint='x.pth'))
+    ),
     'IBOTNeck': dict(in_channels=16),
     'MaskedVisionTransformer': PYRAMID | dict(out_indices=[1]),
     'MaskedSwinTransformer': dict(img_size=32, window_size=2),

@@ -56,18 +56,27 @@ def cls_loss(student_logits: Tensor, teacher_logits: Tensor, *settings: Any) -> 
 
 
 def patch_loss(
-    student_logits: Tensor, teacher_logits: Tensor, masks: Tensor, *settings: Any
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    masks: Tensor,
+    *settings: Any,
+    visible_weight: float = 0.0,
 ) -> Tensor:
     """Average the cross-entropy of masked patches over each view's patches, then over all views.
+
+    With ``visible_weight``, as iBOT++ has it, the mean over each view's visible patches is added.
 
     Args:
         student_logits: Of all patches of the masked global views, shape (G * B, N, K).
         teacher_logits: Of the same views without masks, shape (G * B, N, K).
         masks: True at masked patches, shape (G * B, N).
         *settings: Center and temperatures, as of :func:`cross_entropy`.
+        visible_weight: Defaults to 0.
 
     Returns:
         Scalar. A view without a masked patch counts in the mean as 0.
     """
-    masked = cross_entropy(student_logits, teacher_logits, *settings) * masks  # (G * B, N)
-    return (masked.sum(dim=1) / masks.sum(dim=1).clamp(min=1)).mean()
+    of_patches = cross_entropy(student_logits, teacher_logits, *settings)  # (G * B, N)
+    masked = (of_patches * masks).sum(dim=1) / masks.sum(dim=1).clamp(min=1)
+    visible = (of_patches * ~masks).sum(dim=1) / (~masks).sum(dim=1).clamp(min=1)
+    return (masked + visible_weight * visible).mean()

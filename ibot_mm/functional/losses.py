@@ -86,20 +86,37 @@ def patch_loss(
     )  # fmt: skip
 
 
-def patch_weights(masks: Tensor, patches: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def patch_weights(
+    masks: Tensor,
+    patches: Tensor,
+    dtype: torch.dtype = torch.float32,
+    visible_weight: float = 0.0,
+) -> Tensor:
     """Compute weights to average over an image's masked patches, then *all* images and views.
 
     Args:
         masks: True at masked patches, shape (G * B, N).
-        patches: Places of the masked patches in ``masks.flatten()``, shape (M,).
+        patches: Places in ``masks.flatten()`` of the patches that the loss reads, shape (M,): the
+            masked ones, or all if visible ones count too.
         dtype: Type of the weights. Defaults to ``torch.float32``.
+        visible_weight: Weight of the mean over an image's visible patches, which is added to that
+            over its masked ones. Defaults to 0.
 
     Returns:
         One weight for each of ``patches``, shape (M,). Images with nothing masked count in the
         mean but have no weight to give.
     """
-    per_image = masks.sum(dim=1).clamp(min=1).to(dtype).reciprocal() / len(masks)  # (G * B,)
-    return per_image[patches // masks.shape[1]]
+    num_masked = masks.sum(dim=1)  # (G * B,)
+    per_image = _share(num_masked, dtype)[patches // masks.shape[1]]
+    if not visible_weight:
+        return per_image
+    visible = _share(masks.shape[1] - num_masked, dtype)[patches // masks.shape[1]]
+    return torch.where(masks.flatten()[patches], per_image, visible_weight * visible)
+
+
+def _share(counts: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weight of one of an image's patches in the mean over them, then over images (G * B,)."""
+    return counts.clamp(min=1).to(dtype).reciprocal() / len(counts)
 
 
 def _precise_dtype(logits: Tensor) -> torch.dtype:

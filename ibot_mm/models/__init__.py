@@ -17,6 +17,7 @@ from .norm import SyncBatchNorm
 from .preprocessor import MultiCropPreprocessor
 from .projection_layers import ProjectionLayers
 from .pyramid import DeconvPyramid, SimplePyramid
+from .regularizers import GramLoss, KoLeoLoss
 from .teacher import EMATeacher
 
 __all__ = [
@@ -24,8 +25,10 @@ __all__ = [
     'DeconvPyramid',
     'EMATeacher',
     'FrozenFeatures',
+    'GramLoss',
     'IBOTHead',
     'IBOTNeck',
+    'KoLeoLoss',
     'LinearSweepHead',
     'MaskedSwinTransformer',
     'MaskedVisionTransformer',

@@ -11,7 +11,7 @@ from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.functional.sinkhorn import sinkhorn_center
 from ibot_mm.registry import MODELS
 
-CENTERINGS = ('mean', 'sinkhorn')
+CENTERINGS = ('mean', 'sinkhorn', 'none')
 
 
 @MODELS.register_module()
@@ -31,9 +31,14 @@ class IBOTHead(BaseModule):
         patch_center_momentum (float): The same of the patch center. Defaults to 0.9.
         cls_weight (float): Weight of the [CLS] loss, lambda 1. Defaults to 1.
         patch_weight (float): Weight of the patch loss, lambda 2. Defaults to 1.
-        centering (str): What centers the targets: 'mean', the moving mean of the teacher's logits
-            as published, or 'sinkhorn', three iterations of Sinkhorn-Knopp over the batch of all
-            processes, [CLS] tokens and masked patches each on their own. Defaults to 'mean'.
+        visible_weight (float): Weight of the patch loss over visible patches, relative to that
+            over masked ones: iBOT++. It needs all tokens of the student, where the fast path
+            computes the masked ones only. Defaults to 0.
+        centering (str): What centers the [CLS] targets: 'mean', the moving mean of the teacher's
+            logits as published; 'sinkhorn', three iterations of Sinkhorn-Knopp over the batch of
+            all processes; 'none'. Defaults to 'mean'.
+        patch_centering (str): The same of the patch targets; Sinkhorn-Knopp is over those
+            that the loss reads. Defaults to 'mean'.
         init_cfg (dict | list, optional): Initialization. Defaults to None.
 
     Raises:
@@ -51,7 +56,9 @@ class IBOTHead(BaseModule):
         patch_center_momentum: float = 0.9,
         cls_weight: float = 1.0,
         patch_weight: float = 1.0,
+        visible_weight: float = 0.0,
         centering: str = 'mean',
+        patch_centering: str = 'mean',
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -69,12 +76,17 @@ class IBOTHead(BaseModule):
                 '[0, 1]': dict(
                     center_momentum=center_momentum, patch_center_momentum=patch_center_momentum
                 ),
-                '[0, inf)': dict(cls_weight=cls_weight, patch_weight=patch_weight),
+                '[0, inf)': dict(
+                    cls_weight=cls_weight, patch_weight=patch_weight, visible_weight=visible_weight
+                ),
             },
         )
-        if centering not in CENTERINGS:
-            raise ValueError(f'IBOTHead: centering must be one of {CENTERINGS}, got {centering!r}')
+        for name, value in dict(centering=centering, patch_centering=patch_centering).items():
+            if value not in CENTERINGS:
+                raise ValueError(f'IBOTHead: {name} must be one of {CENTERINGS}, got {value!r}')
         self.centering = centering
+        self.patch_centering = patch_centering
+        self.visible_weight = visible_weight
         self.num_prototypes = num_prototypes
         self.num_patch_prototypes = num_patch_prototypes or num_prototypes
         self.student_temperature = student_temperature
@@ -108,11 +120,12 @@ class IBOTHead(BaseModule):
 
         Args:
             student_cls: Logits of V views, those of the teacher first, shape (V, B, K).
-            student_patch: Logits of the masked patches, shape (M, K').
+            student_patch: Logits of the patches that the loss reads, shape (M, K'): the masked
+                ones, or with ``visible_weight`` all.
             teacher_cls: Logits of the G global views, shape (G, B, K).
-            teacher_patch: Logits of the same masked patches, shape (M, K').
+            teacher_patch: Logits of the same patches, shape (M, K').
             teacher_patch_mean: Mean logits over *all* patches of the global views, shape (K',).
-            patch_weights: Share of each masked patch in the mean, shape (M,).
+            patch_weights: Share of each of these patches in the loss, shape (M,).
 
         Returns:
             ``loss_cls`` and ``loss_patch``, and to be logged ``agreement`` (share of images whose
@@ -176,12 +189,11 @@ class IBOTHead(BaseModule):
     @torch.no_grad()
     def _centers(self, teacher_cls: Tensor, teacher_patch: Tensor) -> tuple[Tensor, Tensor]:
         """Return what this step's targets are centered by, (K,) and (K')."""
-        if self.centering == 'mean':
-            return self.cls_center, self.patch_center
-        return (
-            sinkhorn_center(teacher_cls, self.teacher_temperature, reduce=all_reduce),
-            sinkhorn_center(teacher_patch, self.teacher_patch_temperature, reduce=all_reduce),
+        cls = _center(self.centering, self.cls_center, teacher_cls, self.teacher_temperature)
+        patch = _center(
+            self.patch_centering, self.patch_center, teacher_patch, self.teacher_patch_temperature
         )
+        return cls, patch
 
     @torch.no_grad()
     def _statistics(
@@ -191,3 +203,12 @@ class IBOTHead(BaseModule):
         targets = teacher_targets(teacher_cls, center, self.teacher_temperature)
         entropy = torch.special.entr(targets).sum(dim=-1).mean()
         return dict(agreement=same.float().mean(), teacher_entropy=entropy)
+
+
+def _center(centering: str, moving_mean: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """Return what the targets of one kind of token are centered by, (K,)."""
+    if centering == 'mean':
+        return moving_mean
+    if centering == 'sinkhorn':
+        return sinkhorn_center(logits, temperature, reduce=all_reduce)
+    return torch.zeros_like(moving_mean)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from mmengine.model import ModuleDict
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -34,6 +35,9 @@ class IBOT(BaseSelfSupervisor):
         teacher (dict): What the teacher's configuration changes of the student's, by part.
             Defaults to no drop path and no mask token:
             ``dict(backbone=dict(drop_path_rate=0., mask_token=False))``.
+        regularizers (dict, optional): Further losses on the student's tokens of global crops, by
+            name: ``dict(koleo=dict(type='ibot_mm.KoLeoLoss', weight=0.1))`` is logged as
+            ``loss_koleo``. Defaults to None.
         evaluate (str): Network whose features validation and export read, 'teacher' or 'student'.
             Defaults to 'teacher'.
         compile_backbone (bool): Whether to compile both backbones by ``torch.compile``, once for
@@ -54,6 +58,7 @@ class IBOT(BaseSelfSupervisor):
         neck: dict,
         head: dict,
         teacher: dict = dict(backbone=dict(drop_path_rate=0.0, mask_token=False)),
+        regularizers: dict[str, dict] | None = None,
         evaluate: str = 'teacher',
         compile_backbone: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
@@ -84,6 +89,9 @@ class IBOT(BaseSelfSupervisor):
             MODELS.build(copy.deepcopy(neck) | teacher.get('neck', {})),
         )
         self.teacher.copy_from(self.backbone, self.neck)
+        self.regularizers = ModuleDict(
+            {name: MODELS.build(loss) for name, loss in (regularizers or {}).items()}
+        )
         if compile_backbone:
             self.backbone.compile()
             self.teacher.backbone.compile()
@@ -124,7 +132,7 @@ class IBOT(BaseSelfSupervisor):
             data_samples: Not used. Defaults to None.
 
         Returns:
-            As :meth:`IBOTHead.loss`.
+            As :meth:`IBOTHead.loss`, and ``loss_NAME`` of each regularizer.
         """
         # View-major order: all images of the first view, then of the second, ...
         global_crops = inputs['global_crops'].transpose(0, 1)  # (G, B, 3, H, W)
@@ -132,45 +140,69 @@ class IBOT(BaseSelfSupervisor):
         global_crops = global_crops.flatten(0, 1)  # (G * B, 3, H, W)
         masks = inputs['masks'].transpose(0, 1).flatten(0, 1)  # (G * B, H/p, W/p)
         patches = inputs.get('masked_patches')  # (M,)
+        if self.head.visible_weight:
+            patches = torch.arange(masks.numel(), device=masks.device)
         patches = masked_patches(inputs['masks']) if patches is None else patches
 
         # The teacher sees global crops whole; its center needs the mean over all its patches.
         teacher_cls, teacher_patch, teacher_patch_mean = self._teacher_logits(global_crops, patches)
 
         # The student sees global crops masked and local crops whole.
-        projections = self._student_projections(global_crops, patches, masks)  # (G * B + M, C)
+        tokens = self._student_tokens(global_crops, patches, masks, self._regularizes_patches)
+        projections = self._project(tokens, patches)  # (G * B + M, C)
         student_cls, student_patch = projections.tensor_split([len(global_crops)])
         if 'local_crops' in inputs:
             local_crops = inputs['local_crops'].transpose(0, 1).flatten(0, 1)  # (L * B, 3, h, w)
-            local_cls = self._student_projections(local_crops, patches[:0])  # (L * B, C)
+            local_tokens = self._student_tokens(local_crops, patches[:0])
+            local_cls = self._project(local_tokens, patches[:0])  # (L * B, C)
             student_cls = torch.cat([student_cls, local_cls])
         student_cls, student_patch = self.neck.logits(student_cls, student_patch)
 
         precision = torch.promote_types(global_crops.dtype, torch.float32)
-        return self.head.loss(
+        losses = self.head.loss(
             student_cls=student_cls.unflatten(0, (-1, batch_size)),
             student_patch=student_patch,
             teacher_cls=teacher_cls.unflatten(0, (num_global_crops, batch_size)),
             teacher_patch=teacher_patch,
             teacher_patch_mean=teacher_patch_mean,
-            patch_weights=patch_weights(masks.flatten(1), patches, precision),
+            patch_weights=patch_weights(
+                masks.flatten(1), patches, precision, self.head.visible_weight
+            ),
         )
+        if self.regularizers:
+            by_image = tokens if tokens.ndim == 3 else tokens[: len(global_crops), None]
+            views = by_image.unflatten(0, (num_global_crops, batch_size))
+            for name, regularizer in self.regularizers.items():
+                losses[f'loss_{name}'] = regularizer(views, global_crops)
+        return losses
 
-    def _student_projections(
-        self, images: Tensor, patches: Tensor, masks: Tensor | None = None
+    @property
+    def _regularizes_patches(self) -> bool:
+        return any(regularizer.reads_patches for regularizer in self.regularizers.values())
+
+    def _student_tokens(
+        self,
+        images: Tensor,
+        patches: Tensor,
+        masks: Tensor | None = None,
+        whole: bool = False,
     ) -> Tensor:
-        """Projections where the losses read them: of each [CLS], then of ``patches``.
+        """Return [CLS] of each image, then ``patches`` (B + M, D), where that will do.
 
-        The statistics of a batch norm in the neck are over all tokens. Otherwise the neck runs
-        only on these, and so does the end of a backbone that can.
+        All tokens (B, 1 + N, D) are for a batch norm in the neck, whose statistics are over all,
+        and for regularizers of patches. Otherwise the end of a backbone that can runs only on some.
         """
-        if self.neck.norm_over_tokens:
-            return select_tokens(self.neck.project(self.backbone(images, masks)[-1]), patches)
+        if whole or self.neck.norm_over_tokens:
+            return self.backbone(images, masks)[-1]
         if getattr(self.backbone, 'selects_tokens', False):
-            tokens = self.backbone(images, masks, patches)[-1]
-        else:
-            tokens = select_tokens(self.backbone(images, masks)[-1], patches)
-        return self.neck.project(tokens)
+            return self.backbone(images, masks, patches)[-1]
+        return select_tokens(self.backbone(images, masks)[-1], patches)
+
+    def _project(self, tokens: Tensor, patches: Tensor) -> Tensor:
+        """Project [CLS] of each image, then ``patches``: (B + M, C)."""
+        if self.neck.norm_over_tokens:
+            return select_tokens(self.neck.project(tokens), patches)
+        return self.neck.project(select_tokens(tokens, patches) if tokens.ndim == 3 else tokens)
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor, patches: Tensor) -> tuple[Tensor, ...]:

@@ -37,17 +37,21 @@ def test_cls_loss_is_its_equation(num_global, num_local, chunk):
     compare(cls_loss(*arguments), loss_equations.cls_loss(*arguments), student)
 
 
-def test_patch_loss_is_its_equation(chunk):
+@pytest.mark.parametrize('visible_weight', [0.0, 0.5, 1.0])
+def test_patch_loss_is_its_equation(chunk, visible_weight):
     torch.manual_seed(0)
     masks = torch.zeros(3, 2, 3, 3, dtype=torch.bool)  # 3 images x 2 views; two without a mask
     masks[0, 0, 0, :1] = masks[1, 0, 1:] = masks[0, 1, :2] = masks[2, 1] = True
     flat = masks.transpose(0, 1).flatten(0, 1).flatten(1)  # (6, 9), view by view
     student, teacher, center = randn(6, 9, 16).requires_grad_(), randn(6, 9, 16), randn(16)
-    expected = loss_equations.patch_loss(student, teacher, flat, center, *TEMPERATURES)
+    expected = loss_equations.patch_loss(
+        student, teacher, flat, center, *TEMPERATURES, visible_weight=visible_weight
+    )
 
-    patches = masked_patches(masks)
-    weights = patch_weights(flat, patches, torch.float64)
-    actual = patch_loss(student[flat], teacher[flat], center, weights, *TEMPERATURES)
+    patches = torch.arange(6 * 9) if visible_weight else masked_patches(masks)
+    weights = patch_weights(flat, patches, torch.float64, visible_weight)
+    logits = (student.flatten(0, 1)[patches], teacher.flatten(0, 1)[patches])
+    actual = patch_loss(*logits, center, weights, *TEMPERATURES)
     compare(actual, expected, student)
 
 

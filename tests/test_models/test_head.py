@@ -75,7 +75,8 @@ def test_a_teacher_that_is_not_finite_leaves_the_centers_and_spoils_the_step(whe
 
 def test_sinkhorn_centers_each_batch():
     given = logits(images=16, patches=40)
-    head = IBOTHead(6, centering='sinkhorn', teacher_temperature=0.5, teacher_patch_temperature=0.5)
+    temperatures = dict(teacher_temperature=0.5, teacher_patch_temperature=0.5)
+    head = IBOTHead(6, centering='sinkhorn', patch_centering='sinkhorn', **temperatures)
     first, second = head.loss(**given), head.loss(**given)
     assert first['loss_cls'] == second['loss_cls']  # the moving centers do not change it
     constant = torch.arange(6.0)
@@ -88,6 +89,22 @@ def test_sinkhorn_centers_each_batch():
         torch.testing.assert_close(shifted[name], first[name])
 
 
-def test_unknown_centering():
-    with pytest.raises(ValueError, match="one of .*'mean', 'sinkhorn'.*, got 'median'"):
-        IBOTHead(6, centering='median')
+@pytest.mark.parametrize('kind', ['cls', 'patch'])
+def test_each_kind_of_token_has_its_centering(kind):
+    """Without a center a shift of all logits by prototype changes the targets of that kind only."""
+    name = dict(cls='centering', patch='patch_centering')[kind]
+    head = IBOTHead(6, **{name: 'none'})
+    head.cls_center += torch.arange(6.0)
+    head.patch_center += torch.arange(6.0)
+    given = logits()
+    without = head.loss(**given)
+    plain = IBOTHead(6).loss(**given)  # centers 0
+    assert without[f'loss_{kind}'] == plain[f'loss_{kind}']
+    other = dict(cls='patch', patch='cls')[kind]
+    assert without[f'loss_{other}'] != plain[f'loss_{other}']
+
+
+@pytest.mark.parametrize('name', ['centering', 'patch_centering'])
+def test_unknown_centering(name):
+    with pytest.raises(ValueError, match=f"{name} must be one of .*'sinkhorn'.*, got 'median'"):
+        IBOTHead(6, **{name: 'median'})

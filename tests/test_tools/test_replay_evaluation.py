@@ -10,7 +10,10 @@ import pytest
 
 TOP = Path(__file__).parents[2]
 DATA = TOP / 'tests/data/evaluation'
-PROTOCOLS = ['clustering', 'features', 'knn', 'logistic', 'linear_probe', 'finetune', 'transfer']
+PROTOCOLS = [
+    'clustering', 'features', 'knn', 'logistic', 'linear_probe', 'finetune', 'transfer',
+    'successor_losses',
+]  # fmt: skip
 
 sys.path.insert(0, str(TOP / 'tools/analysis_tools'))
 
