@@ -42,6 +42,12 @@ ARGUMENTS = {
         backbone=BACKBONE | dict(init_cfg=dict(type='ibot_mm.Pretrained', checkpoint='x.pth'))
     ),
     'IBOTNeck': dict(in_channels=16),
+    'RandomTokenizer': dict(backbone=BACKBONE, neck=NECK),
+    'FrozenTokenizer': dict(
+        backbone=BACKBONE | dict(init_cfg=dict(type='ibot_mm.Pretrained', checkpoint='x.pth')),
+        neck=NECK | dict(init_cfg=dict(type='ibot_mm.PretrainedHead', checkpoint='x.pth')),
+    ),
+    'ClusterTokenizer': dict(num_tokens=4, patch_size=4, clusters='clusters.pth'),
     'MaskedVisionTransformer': PYRAMID | dict(out_indices=[1]),
     'MaskedSwinTransformer': dict(img_size=32, window_size=2),
     'TimmVisionTransformer': dict(model_name='vit_tiny_patch16_224', depth=1),

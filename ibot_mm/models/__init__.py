@@ -19,12 +19,15 @@ from .projection_layers import ProjectionLayers
 from .pyramid import DeconvPyramid, SimplePyramid
 from .regularizers import GramLoss, KoLeoLoss
 from .teacher import EMATeacher
+from .tokenizers import ClusterTokenizer, FrozenTokenizer, RandomTokenizer
 
 __all__ = [
     'IBOT',
+    'ClusterTokenizer',
     'DeconvPyramid',
     'EMATeacher',
     'FrozenFeatures',
+    'FrozenTokenizer',
     'GramLoss',
     'IBOTHead',
     'IBOTNeck',
@@ -34,6 +37,7 @@ __all__ = [
     'MaskedVisionTransformer',
     'MultiCropPreprocessor',
     'ProjectionLayers',
+    'RandomTokenizer',
     'ReversedCutMix',
     'ReversedMixup',
     'SimplePyramid',

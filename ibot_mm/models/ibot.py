@@ -35,6 +35,8 @@ class IBOT(BaseSelfSupervisor):
         teacher (dict): What the teacher's configuration changes of the student's, by part.
             Defaults to no drop path and no mask token:
             ``dict(backbone=dict(drop_path_rate=0., mask_token=False))``.
+        tokenizer (dict, optional): What gives the targets of masked patches, such as
+            ``dict(type='ibot_mm.FrozenTokenizer', ...)``. Defaults to None: the teacher, online.
         regularizers (dict, optional): Further losses on the student's tokens of global crops, by
             name: ``dict(koleo=dict(type='ibot_mm.KoLeoLoss', weight=0.1))`` is logged as
             ``loss_koleo``. Defaults to None.
@@ -48,8 +50,8 @@ class IBOT(BaseSelfSupervisor):
         init_cfg (dict | list, optional): Initialization. Defaults to None.
 
     Raises:
-        ValueError: If head and neck differ in the number of prototypes, teacher and student in
-            shape, or ``evaluate`` is neither of the two.
+        ValueError: If head, neck and tokenizer differ in the number of prototypes, teacher and
+            student in shape, or ``evaluate`` is neither of the two.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class IBOT(BaseSelfSupervisor):
         neck: dict,
         head: dict,
         teacher: dict = dict(backbone=dict(drop_path_rate=0.0, mask_token=False)),
+        tokenizer: dict | None = None,
         regularizers: dict[str, dict] | None = None,
         evaluate: str = 'teacher',
         compile_backbone: bool = False,
@@ -81,6 +84,7 @@ class IBOT(BaseSelfSupervisor):
             raise ValueError(f"evaluate must be 'teacher' or 'student', got {evaluate!r}.")
         self.evaluate = evaluate
         self._watcher: Callable[[Tensor], None] | None = None
+        self.tokenizer: Any = None if tokenizer is None else MODELS.build(tokenizer)
         self._check_prototypes()
         teacher_backbone = copy.deepcopy(backbone) | teacher.get('backbone', {})
         teacher_backbone.pop('init_cfg', None)  # it starts from the student, after that has loaded
@@ -103,6 +107,13 @@ class IBOT(BaseSelfSupervisor):
                 raise ValueError(
                     f'{name} is {of_neck} in the neck and {of_head} in the head: set them equal.'
                 )
+        number = self.head.num_patch_prototypes
+        if self.tokenizer is not None and self.tokenizer.num_tokens != number:
+            raise ValueError(
+                f'The tokenizer has {self.tokenizer.num_tokens} tokens and num_patch_prototypes is '
+                f'{number}: set that of neck and head to the same, with shared_head=False in the '
+                'neck where [CLS] has another number.'
+            )
 
     def init_weights(self) -> None:
         """Initialize the student, then make the teacher its copy."""
@@ -216,6 +227,9 @@ class IBOT(BaseSelfSupervisor):
         projections = self.teacher.neck.project(tokens)
         mean = projections[:, 1:].mean(dim=(0, 1))
         cls, masked = select_tokens(projections, patches).tensor_split([len(images)])
+        if self.tokenizer is not None:
+            (cls,) = self.teacher.neck.logits(cls)
+            return cls, *self.tokenizer(images, patches)
         return self.teacher.neck.logits(cls, masked, mean)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:

@@ -7,6 +7,7 @@ from .checkpoint import CheckpointHook
 from .compare_with_start import CompareWithStartHook
 from .finite_loss import FiniteLossHook
 from .freezing import FreezePatchEmbeddingHook, FreezePrototypesHook
+from .image_sizes import ImageSizeHook
 from .log_history import LogHistoryHook
 from .online_probe import OnlineProbeHook
 from .progress_bar import ProgressBarHook
@@ -28,6 +29,7 @@ __all__ = [
     'FiniteLossHook',
     'FreezePatchEmbeddingHook',
     'FreezePrototypesHook',
+    'ImageSizeHook',
     'LogHistoryHook',
     'OnlineProbeHook',
     'KeepBestHeadHook',
