@@ -3,11 +3,14 @@
 # Train with several processes on one machine, or on several by NNODES, NODE_RANK, MASTER_ADDR.
 # Usage: [MAX_RESTARTS=3] tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
 # After a crash of any process all start again, from the last valid checkpoint.
-# SIGTERM and SIGUSR1 save; the exit status then is 75, and --resume goes on.
+# SIGTERM and SIGUSR1 save; the exit status then is 75, and --resume goes on. A full disk ends with 74.
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '3,6s/^# //p' "$0" >&2; exit 2; }
 config=$1 processes=$2
 shift 2
+IBOT_MM_STATUS=$(mktemp)  # where processes that end on purpose tell their status; torchrun's is 1
+export IBOT_MM_STATUS
+trap 'rm -f "$IBOT_MM_STATUS"' EXIT
 
 stopped=0
 stop() {  # the processes themselves: torchrun would kill them after 30 seconds
@@ -33,6 +36,7 @@ for ((restarts = 0; ; restarts++)); do
         wait "$torchrun" && status=0 || status=$?
     done
     [ "$stopped" = 0 ] || exit 75
+    [ ! -s "$IBOT_MM_STATUS" ] || exit "$(cat "$IBOT_MM_STATUS")"
     [ "$status" != 0 ] && [ "$restarts" -lt "${MAX_RESTARTS:-3}" ] || exit "$status"
     echo "dist_train: a process failed, starting again (${MAX_RESTARTS:-3} times at most)" >&2
 done

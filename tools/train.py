@@ -12,13 +12,14 @@ from mmengine.runner import Runner
 
 from ibot_mm.compatibility import load_config
 from ibot_mm.config_check import stop_at_faults
-from ibot_mm.engine.checkpointing import DiskFullError, force_safe_loading
+from ibot_mm.engine.checkpointing import DiskFullError, force_safe_loading, is_disk_full
 from ibot_mm.engine.checkpointing.stopping import NO_ROOM, TrainingStopped
 from ibot_mm.engine.distributed import (
     finish_processes,
     is_restarted,
     naming_stalled_processes,
     prepare_cpu_processes,
+    tell_status,
 )
 
 
@@ -105,18 +106,25 @@ def main() -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     force_safe_loading()
     cfg = build_config(args)
-    stop_at_faults(cfg, args.cfg_options)
+    try:
+        stop_at_faults(cfg, args.cfg_options)
+    except SystemExit:
+        tell_status(1)
+        raise
     prepare_cpu_processes(cfg)
-    status = 0
+    status, together = 0, True
     try:
         with naming_stalled_processes():
             Runner.from_cfg(cfg).train()
     except TrainingStopped as stop:
         status = stop.code
-    except DiskFullError as error:
-        print_log(str(error), 'current', logging.ERROR)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        together = isinstance(error, DiskFullError)  # else a file that one process writes
+        print_log(f'{"" if together else "The disk is full: "}{error}', 'current', logging.ERROR)
         status = NO_ROOM
-    finish_processes(status)
+    finish_processes(status, together)
 
 
 if __name__ == '__main__':

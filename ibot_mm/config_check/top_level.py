@@ -21,6 +21,21 @@ READ_ELSEWHERE = {
     *('activation_checkpointing', 'efficient_conv_bn_eval', 'compile', '_scope_', 'default_scope'),
 }
 
+# Keys of OpenMMLab before mmengine, and what took their places.
+FORMER = {
+    'checkpoint_config': 'default_hooks.checkpoint',
+    'data': 'train_dataloader, val_dataloader',
+    'dist_params': 'env_cfg.dist_cfg',
+    'evaluation': 'val_evaluator, train_cfg.val_interval',
+    'fp16': 'optim_wrapper.type',
+    'log_config': 'default_hooks.logger',
+    'lr_config': 'param_scheduler',
+    'optimizer_config': 'optim_wrapper',
+    'resume_from': 'resume, load_from',
+    'runner': 'train_cfg',
+    'total_epochs': 'train_cfg.max_epochs',
+}
+
 
 def known_keys() -> set[str]:
     """Return the keys that mmengine's runners and mm's tools read."""
@@ -93,7 +108,8 @@ def check_top_level(cfg: Config, options: Mapping[str, Any]) -> list[str]:
     """Find misspelt keys, variables without effect, and options without effect.
 
     A config may have variables of its own. One that its file does not read is a fault if it
-    looks like a known key, or if it is meant to change a variable that a base has read already.
+    looks like a known key, if it is meant to change a variable that a base has read already, or, in
+    a config that inherits, if it has the name of a key that stands deeper.
 
     Args:
         cfg: The config, options merged.
@@ -111,6 +127,8 @@ def check_top_level(cfg: Config, options: Mapping[str, Any]) -> list[str]:
             continue
         read = any(key in file.read | file.inherited for file in files)
         near = _nearest(key, known)
+        if not near and files and files[0].bases and key in files[0].assigned:
+            near = _meant(key, cfg, known)
         if near and not read:
             faults.append(f'{key}: nobody reads this key; is {near!r} meant?')
     for key in sorted(set_by_options - known):
@@ -130,6 +148,26 @@ def _nearest(key: str, known: set[str], cutoff: float = 0.85) -> str | None:
     return near[0] if near else None
 
 
+def _meant(key: str, cfg: Config, known: set[str]) -> str | None:
+    """Where a key stands that was written at the top."""
+    if key in FORMER:
+        return FORMER[key]
+    sections = {name: value for name, value in cfg.to_dict().items() if name in known}
+    paths = sorted(_paths(sections, key), key=lambda path: (path.count('.'), path))
+    return ', '.join(paths[:3]) or None
+
+
+def _paths(node: Any, key: str, path: str = '') -> Iterator[str]:
+    """Where a key occurs below the top."""
+    children: Any = node.items() if isinstance(node, Mapping) else ()
+    if isinstance(node, list | tuple):
+        children = enumerate(node)
+    for name, child in children:
+        if name == key and path:
+            yield f'{path}.{name}'
+        yield from _paths(child, key, f'{path}.{name}' if path else str(name))
+
+
 def _overrides_without_effect(files: Sequence[ConfigFile], known: set[str]) -> Iterator[str]:
     for number, file in enumerate(files):
         below = [base for base in file.walk() if base is not file]
@@ -147,7 +185,7 @@ def _check_option(
     key: str, cfg: Config, files: Sequence[ConfigFile], known: set[str]
 ) -> Iterator[str]:
     if not any(key in file.assigned for file in files):
-        near = _nearest(key, known, cutoff=0.6)
+        near = _meant(key, cfg, known) or _nearest(key, known, cutoff=0.6)
         hint = f'; is {near!r} meant?' if near else ''
         yield f'{key}: set on the command line, but nobody reads this key{hint}'
         return

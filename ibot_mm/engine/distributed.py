@@ -5,10 +5,12 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -17,7 +19,7 @@ from mmengine.dist import init_dist
 from mmengine.logging import print_log
 
 TIMEOUT = 1800  # seconds, as torch's for gloo
-ARRIVAL = 5.0  # seconds in which all processes that wait have given up
+ARRIVAL = 5.0  # seconds after which no other process is expected to give up waiting
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
@@ -39,18 +41,25 @@ def prepare_cpu_processes(cfg: Config) -> None:
     if not dist.is_initialized():
         if launcher == 'slurm':
             _describe_slurm_processes()
-        timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', TIMEOUT)
-        if not (isinstance(timeout, int | float) and timeout > 0):
-            raise ValueError(
-                f'env_cfg.dist_cfg.timeout is {timeout!r}: give a positive number of seconds.'
-            )
-        dist.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+        dist.init_process_group('gloo', timeout=timedelta(seconds=read_timeout(cfg) or TIMEOUT))
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.model_wrapper_cfg = wrapper | dict(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
+
+
+def read_timeout(cfg: Config) -> float | None:
+    """Read how many seconds processes wait for each other, None where the config does not say.
+
+    Raises:
+        ValueError: If it is not a positive number.
+    """
+    timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
+    if timeout is None or (isinstance(timeout, int | float) and timeout > 0):
+        return timeout
+    raise ValueError(f'env_cfg.dist_cfg.timeout is {timeout!r}: give a positive number of seconds.')
 
 
 def _describe_slurm_processes() -> None:
@@ -114,21 +123,32 @@ def _is_lost_connection(error: RuntimeError) -> bool:
 
 def _find_missing() -> list[int]:
     """List processes that wait for nobody."""
+    answers: list[list[int]] = []
+    asking = threading.Thread(target=lambda: answers.append(_ask_store()), daemon=True)
+    asking.start()
+    asking.join(5 * ARRIVAL)
+    if answers:
+        return answers[0]
+    return [0] if dist.get_rank() else []  # the store is in a process that does not answer
+
+
+def _ask_store() -> list[int]:
+    """Wait until no further process gives up; so all leave at one time, with one answer."""
     store = dist.distributed_c10d._get_default_store()
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    others = [other for other in range(world_size) if other != rank]
+    rank, ranks = dist.get_rank(), range(dist.get_world_size())
     try:
-        store.set(f'ibot_mm/gave_up/{rank}', '1')
-        time.sleep(ARRIVAL)
-        missing = [other for other in others if not store.check([f'ibot_mm/gave_up/{other}'])]
-        store.set(f'ibot_mm/looked/{rank}', '1')
+        store.set(f'ibot_mm/gave_up/{rank}', str(time.time()))
+        while True:
+            keys = {other: f'ibot_mm/gave_up/{other}' for other in ranks}
+            times = [float(store.get(key)) for key in keys.values() if store.check([key])]
+            missing = [other for other, key in keys.items() if not store.check([key])]
+            if not missing or time.time() > max(times) + ARRIVAL:
+                break
+            time.sleep(0.1)
+        time.sleep(0 if rank else ARRIVAL / 5)  # the first one, which may keep the store, last
+        return missing
     except RuntimeError:  # the store was in a process that has ended
         return [0] if rank else []
-    looking = [f'ibot_mm/looked/{other}' for other in others if other not in missing]
-    if rank == 0 and looking:  # without torchrun the store is here, and ends with this process
-        with suppress(RuntimeError):
-            store.wait(looking, timedelta(seconds=ARRIVAL))
-    return missing
 
 
 def start_processes(launcher: str) -> None:
@@ -148,7 +168,7 @@ def start_processes(launcher: str) -> None:
         dist.init_process_group('gloo', timeout=timeout)
 
 
-def finish_processes(status: int = 0) -> None:
+def finish_processes(status: int = 0, together: bool = True) -> None:
     """Leave the process group together, as the last thing that a process does.
 
     A process that exits early takes the others down. Processes without GPUs end here: threads of
@@ -156,11 +176,15 @@ def finish_processes(status: int = 0) -> None:
 
     Args:
         status: Exit status. Defaults to 0.
+        together: Whether the other processes come here as well. Defaults to True.
     """
+    if status:
+        tell_status(status)
     if dist.is_available() and dist.is_initialized():
         without_gpu = dist.get_backend() == 'gloo'
-        dist.barrier()
-        dist.destroy_process_group()
+        if together:
+            dist.barrier()
+            dist.destroy_process_group()
         if without_gpu:
             logging.shutdown()
             sys.stdout.flush()
@@ -168,6 +192,18 @@ def finish_processes(status: int = 0) -> None:
             os._exit(status)
     if status:
         raise SystemExit(status)
+
+
+def tell_status(status: int) -> None:
+    """Tell dist_train.sh how this process ends on purpose, so that nothing is started again.
+
+    torchrun itself ends with 1 at every failure.
+
+    Args:
+        status: Exit status.
+    """
+    if file := os.environ.get('IBOT_MM_STATUS'):
+        Path(file).write_text(str(status))
 
 
 def is_restarted() -> bool:

@@ -23,7 +23,7 @@ def evaluation_view(crop_size: int = 224, resize: int | None = None) -> list[dic
         Configs of transforms that end in ``PackInputs``; images come out as uint8, BGR.
     """
     return [
-        dict(type='mmpretrain.LoadImageFromFile'),
+        dict(type='ibot_mm.LoadImage'),  # as in training: EXIF orientation is ignored
         dict(
             type='mmpretrain.ResizeEdge',
             scale=resize or crop_size * 8 // 7,

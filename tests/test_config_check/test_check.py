@@ -43,6 +43,11 @@ FAULTS = [
     ('param_schedulers', [], "'param_scheduler' meant"),
     ('work_dirs', 'x', "'work_dir' meant"),
     ('randomnes.seed', 1, "'randomness' meant"),
+    ('max_epochs', 9, "'train_cfg.max_epochs' meant"),
+    ('optimizer.lr', 0.1, "'optim_wrapper.optimizer' meant"),
+    ('batch_size', 8, "'test_dataloader.batch_size, train_dataloader.batch_size, val_"),
+    ('lr_config.policy', 'step', "'param_scheduler' meant"),
+    ('resume_from', 'x.pth', "'resume, load_from' meant"),
     ('data_root', '/images', 'train_dataloader.dataset.data_root, val_dataloader'),
     ('train_pipeline.crops.global_crop_size', 64, 'set on the command line, but it is a variable'),
     ('knn_pipeline.load', None, 'it is a variable of the config'),
@@ -245,6 +250,27 @@ def test_variable_of_a_base_without_effect(tmp_path):
     )
     (fault,) = check_config(Config.fromfile(path), {}, False)
     assert fault.startswith('data_root: mine.py sets it, but')
+
+
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('max_epochs = 100', "is 'train_cfg.max_epochs' meant"),
+        ('checkpoint = dict(interval=5)', "is 'default_hooks.checkpoint' meant"),
+        ('optimizer = dict(lr=0.1)', "is 'optim_wrapper.optimizer' meant"),
+        ('checkpoint_config = dict(interval=5)', "is 'default_hooks.checkpoint' meant"),
+        ('total_epochs = 100', "is 'train_cfg.max_epochs' meant"),
+        ('optim_wraper = dict(clip_grad=None)', "is 'optim_wrapper' meant"),
+    ],
+)
+def test_keys_that_stand_too_high_in_a_file(tmp_path, line, expected):
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = 'ibot_mm::pretrain/ibot_vits16.py'\n{line}\n")
+    (fault,) = check_config(Config.fromfile(path), {}, False)
+    assert expected in fault
+    path.write_text(f'{path.read_text()}copy = {line.split()[0]}\n')
+    used = check_config(Config.fromfile(path), {}, False)
+    assert used == []  # a variable
 
 
 def test_own_variables_are_no_faults(tmp_path):

@@ -3,11 +3,13 @@
 
 import os
 import random
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from ibot_mm.engine.checkpointing import (
@@ -20,6 +22,7 @@ from ibot_mm.engine.checkpointing import (
 from ibot_mm.engine.checkpointing.compare import first_difference
 from ibot_mm.engine.checkpointing.resume import _restore_seed
 from ibot_mm.engine.checkpointing.stopping import TrainingStopped
+from ibot_mm.engine.distributed import prepare_cpu_processes
 from ibot_mm.engine.loops import SkippingBatchSampler
 from ibot_mm.registry import HOOKS
 
@@ -89,6 +92,102 @@ def test_resumed_anywhere_is_the_uninterrupted_run(short_config, stop, variant, 
     stop(short_config, second, resume=True)
     resumed = stop(short_config, 11, resume=True)
     assert first_difference(whole, resumed) is None, (first, second)
+
+
+def wrapped(kind):
+    """The data of a config in one of mm's wrappers, or with repeated augmentation."""
+
+    def change(loader):
+        dataset = loader.dataset
+        if kind == 'RepeatAugSampler':
+            loader.sampler = dict(type='mmpretrain.RepeatAugSampler')
+        elif kind == 'ConcatDataset':
+            loader.dataset = dict(type=kind, datasets=[dataset, dataset])
+        else:
+            options = dict(times=2) if kind == 'RepeatDataset' else dict(oversample_thr=0.9)
+            dataset.with_label = kind == 'ClassBalancedDataset'
+            loader.dataset = dict(type=kind, dataset=dataset, **options)
+
+    return change
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'kind', ['RepeatDataset', 'ConcatDataset', 'ClassBalancedDataset', 'RepeatAugSampler']
+)
+def test_wrapped_data_go_on_with_views_that_were_not_seen(short_config, stop, tmp_path, kind):
+    wrapped(kind)(short_config.train_dataloader)
+    short_config.work_dir = str(tmp_path / 'whole')
+    whole = stop(short_config, 11, hooks=[Views(expected := [])])
+    short_config.work_dir = str(tmp_path / 'stopped')
+    stop(short_config, 7, hooks=[Views(found := [])])
+    resumed = stop(short_config, 11, resume=True, hooks=[Views(found)])
+    assert first_difference(whole, resumed) is None
+    assert found == expected and len(set(views for _, views in found)) == len(found)
+
+
+class Crash(Exception):
+    """Of a process that is killed: nothing is saved."""
+
+
+class CrashAt(Hook):
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == self.iteration:
+            raise Crash
+
+
+@pytest.mark.parametrize(
+    ('options', 'names'),
+    [
+        (dict(by_epoch=False, interval=2), 'iter_8 iter_6 iter_4 iter_2'),
+        (dict(by_epoch=True, interval=2), 'epoch_2'),
+        (
+            dict(minutes=1e-9),
+            'epoch_2_iter_2 epoch_2_iter_1 epoch_1_iter_3 epoch_1_iter_2 epoch_1_iter_1 '
+            'epoch_0_iter_3 epoch_0_iter_2 epoch_0_iter_1',
+        ),
+    ],
+)
+def test_checkpoints_of_any_interval_go_on_after_a_crash(
+    short_config, train, stop, tmp_path, options, names
+):
+    short_config.optim_wrapper.accumulative_counts = 2
+    short_config.default_hooks.checkpoint.update(options, max_keep_ckpts=-1)
+    short_config.work_dir = str(tmp_path / 'whole')
+    whole = stop(short_config, 11)
+    short_config.work_dir = str(tmp_path / 'stopped')
+    for iteration in (7, 8):
+        with pytest.raises(Crash):
+            train(short_config, CrashAt(iteration))
+        short_config.resume = True
+    assert [path.stem for path in list_checkpoints(short_config.work_dir)] == names.split()
+    assert first_difference(whole, stop(short_config, 11, resume=True)) is None
+
+
+def test_skipped_images_between_two_reports_are_not_forgotten(short_config, stop, tmp_path):
+    (tmp_path / 'images/train/class_0').mkdir(parents=True)
+    root = Path(short_config.train_dataloader.dataset.data_root)
+    for path in root.glob('train/*/*.jpg'):
+        (tmp_path / f'images/train/class_0/{path.parent.name}_{path.name}').symlink_to(path)
+    (tmp_path / 'images/train/class_0/broken.jpg').write_bytes(b'broken')
+    dataset = short_config.train_dataloader.dataset
+    dataset.data_root = str(tmp_path / 'images')
+    dataset.pipeline.load.on_error = 'skip'
+    short_config.default_hooks.skipped_images.max_share = 1.0
+    short_config.val_dataloader = short_config.val_cfg = short_config.val_evaluator = None
+    short_config.work_dir = str(tmp_path / 'whole')
+    whole = stop(short_config, 11)
+    assert whole['message_hub']['runtime_info']['skipped_images'] >= 3
+    short_config.work_dir = str(tmp_path / 'stopped')
+    for place in (1, 2, 4, 5, 8):
+        stop(short_config, place, resume=True)
+    resumed = stop(short_config, 11, resume=True)
+    assert first_difference(whole, resumed) is None
+    names = (tmp_path / 'stopped/skipped_images.txt').read_text()
+    assert names.count('\n') == 1 and 'broken.jpg' in names
 
 
 class StopWithin(Hook):
@@ -211,6 +310,42 @@ def test_numbers_come_from_the_config_and_differences_are_listed_once(
     assert 'model.' not in log.split('Settings that differ')[1].split('\n\n')[0].split(' - ')[0]
 
 
+def test_the_scaled_rate_of_another_batch_is_not_that_of_the_checkpoint(
+    short_config, stop, train, tmp_path
+):
+    """mmengine logs the scaled rate and takes the checkpoint's."""
+    short_config.auto_scale_lr = dict(base_batch_size=3, enable=True)
+    stop(short_config, 6)
+    short_config.train_dataloader.batch_size = 6
+    short_config.resume = True
+    resumed = train(short_config)
+    short_config.update(work_dir=str(tmp_path / 'fresh'), resume=False)
+    fresh = train(short_config)
+    assert fresh.optim_wrapper.param_groups[0]['initial_lr'] == pytest.approx(2 * 0.002)
+    assert fresh.iter == resumed.iter == 8
+    for name in ('lr', 'weight_decay', 'teacher_momentum'):
+        assert values(resumed, name)[-4:] == pytest.approx(values(fresh, name)[-4:], rel=1e-12)
+
+
+@pytest.mark.parametrize(('before', 'after'), [(1, 3), (2, 1), (2, 3)])
+def test_another_accumulation_ends_where_the_config_says(
+    short_config, stop, train, tmp_path, before, after
+):
+    short_config.optim_wrapper.accumulative_counts = before
+    stop(short_config, 7)
+    short_config.optim_wrapper.accumulative_counts = after
+    short_config.resume = True
+    resumed = train(short_config)
+    assert (resumed.epoch, resumed.iter) == (4, 12)
+    short_config.update(work_dir=str(tmp_path / 'fresh'), resume=False)
+    fresh = train(short_config)
+    for name in ('lr', 'weight_decay'):
+        assert values(resumed, name)[7:] == pytest.approx(values(fresh, name)[7:], rel=1e-12)
+    steps = [step for step in range(8, 13) if step % after == 0 or step == 12]
+    momenta = values(resumed, 'teacher_momentum')[-len(steps) :]
+    assert momenta == pytest.approx(values(fresh, 'teacher_momentum')[-len(steps) :], rel=1e-12)
+
+
 def test_what_does_not_fit_is_refused_with_the_way_out(short_config, stop, train):
     stop(short_config, 2)
     short_config.resume = True
@@ -242,25 +377,68 @@ def test_a_used_folder_is_never_trained_in_from_scratch(short_config, stop, trai
         train(short_config)
 
 
-class SpoilGradient(Hook):
-    """Makes a weight, not a loss, infinite, in the last iteration of an epoch."""
+class Spoil(Hook):
+    """Makes a part of the state, not the loss, infinite in the last iteration of an epoch."""
 
     priority = 'VERY_LOW'
 
+    def __init__(self, part, rank=0):
+        self.part, self.rank = part, rank
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if self.part == 'gradient' and runner.iter == 5 and get_rank() == self.rank:
+            weight = runner.model.get_parameter('backbone.layers.1.ffn.layers.1.weight')
+            weight.register_hook(lambda gradient: gradient * float('nan'))
+
     def after_train_iter(self, runner, *args, **kwargs):
-        if runner.iter == 5:
-            runner.model.teacher.get_parameter('backbone.pos_embed').data[0, 0, 0] = float('nan')
+        if runner.iter != 5 or get_rank() != self.rank:
+            return
+        model = getattr(runner.model, 'module', runner.model)
+        if self.part == 'teacher':
+            model.teacher.get_parameter('backbone.pos_embed').data[0, 0, 0] = float('nan')
+        elif self.part == 'center':
+            model.head.patch_center.view(-1)[0] = float('inf')
+        elif self.part == 'moment':
+            state = runner.optim_wrapper.optimizer.state[model.backbone.cls_token]
+            state['exp_avg_sq'].fill_(float('inf'))
 
 
-def test_a_state_that_is_not_finite_is_never_a_checkpoint(short_config, train, tmp_path):
+@pytest.mark.parametrize(
+    ('part', 'name'),
+    [
+        ('gradient', 'backbone.layers.1.ffn.layers.1.weight'),
+        ('teacher', 'teacher.backbone.pos_embed'),
+        ('center', 'head.patch_center'),
+        ('moment', 'exp_avg_sq of backbone.cls_token'),
+    ],
+)
+def test_a_state_that_is_not_finite_is_never_a_checkpoint(
+    short_config, train, tmp_path, part, name
+):
     short_config.default_hooks.checkpoint.interval = 1
-    short_config.custom_hooks = []
-    with pytest.raises(FloatingPointError, match=r'rank 0: 1 of .*pos_embed.* good .*epoch_1.pth'):
-        train(short_config, SpoilGradient())
+    message = rf'rank 0: \d+ of \d+ tensors, first {name}\).* good .*epoch_1.pth'
+    with pytest.raises(FloatingPointError, match=message):
+        train(short_config, Spoil(part))
     work_dir = tmp_path / 'work_dir'
     assert [path.name for path in list_checkpoints(work_dir)] == ['epoch_1.pth']
     assert (work_dir / 'last_checkpoint').read_text() == 'epoch_1.pth'
     assert (work_dir / 'nonfinite_epoch_2.pth').exists()
+    short_config.resume = True
+    assert train(short_config).iter == 12  # from epoch_1.pth
+
+
+def test_a_state_that_is_not_finite_in_one_process_ends_both(
+    short_config, train, tmp_path, run_together
+):
+    short_config.default_hooks.checkpoint.interval = 1
+    short_config.launcher = 'pytorch'
+    prepare, spoil = prepare_cpu_processes, Spoil('center', rank=1)
+    group = run_together(lambda: (prepare(short_config), train(short_config, spoil)))
+    for one in group:
+        assert one.status == 1
+        assert re.search(r'FloatingPointError.*rank 1: 1 of .*head.patch_center', one.text)
+    names = [path.name for path in list_checkpoints(short_config.work_dir)]
+    assert names == ['epoch_2.pth', 'epoch_1.pth']  # of two iterations each
 
 
 def test_without_a_seed_the_first_run_s_goes_on(short_config, stop, tmp_path):
@@ -353,13 +531,6 @@ def test_a_test_after_the_training_leaves_its_checkpoints(short_config, train, s
     assert [path.name for path in list_checkpoints(runner.work_dir)] == ['epoch_2.pth']
 
 
-def test_by_minutes(short_config, train):
-    short_config.default_hooks.checkpoint.update(minutes=1e-9, max_keep_ckpts=-1)
-    train(short_config)
-    names = [path.name for path in list_checkpoints(short_config.work_dir)]
-    assert len(names) == 12 and names[0] == 'epoch_3_iter_3.pth'
-
-
 @pytest.mark.parametrize(
     'options, message',
     [
@@ -394,3 +565,29 @@ def test_schedules_of_mmengine_follow_the_config_too(short_config, stop, train, 
     resumed = stop(short_config, 11, resume=True)
     difference = first_difference(whole, dict(resumed, param_schedulers=whole['param_schedulers']))
     assert difference is None
+
+
+def test_mmengines_loop_of_epochs_goes_on_between_epochs_and_says_so_within(
+    short_config, train, stop, tmp_path
+):
+    short_config.train_cfg.type = 'EpochBasedTrainLoop'
+    short_config.default_hooks.checkpoint.interval = 1
+    short_config.work_dir = str(tmp_path / 'whole')
+    whole = stop(short_config, 10)
+    short_config.work_dir = str(tmp_path / 'stopped')
+    with pytest.raises(Crash):
+        train(short_config, CrashAt(7))
+    assert first_difference(whole, stop(short_config, 10, resume=True)) is None
+    with pytest.raises(CheckpointFileError, match='in mid-epoch .1 of 3.*ibot_mm.EpochBased'):
+        stop(short_config, 11, resume=True)
+
+
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+def test_mmengines_loop_of_iterations_goes_on(by_iterations, stop, tmp_path, sampler):
+    by_iterations.train_cfg.type = 'IterBasedTrainLoop'
+    by_iterations.train_dataloader.sampler.type = sampler
+    by_iterations.work_dir = str(tmp_path / 'whole')
+    whole = stop(by_iterations, 9)
+    by_iterations.work_dir = str(tmp_path / 'stopped')
+    stop(by_iterations, 5)
+    assert first_difference(whole, stop(by_iterations, 9, resume=True)) is None

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-from .errors import CheckpointFileError, DiskFullError, run_on_main
+from .errors import CheckpointFileError, DiskFullError, is_disk_full, run_on_main
 from .read import (
     find_fault,
     force_safe_loading,
@@ -20,6 +20,7 @@ __all__ = [
     'find_newest',
     'find_start',
     'force_safe_loading',
+    'is_disk_full',
     'keep_newest',
     'list_checkpoints',
     'load_weights',

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Errors of saving and resuming, and how all processes meet the same one."""
 
+import errno
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,6 +16,11 @@ class CheckpointFileError(ValueError):
 
 class DiskFullError(OSError):
     """A checkpoint found no room; those before it are as they were."""
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Tell whether an error says that the disk, or the user's share of it, is full."""
+    return isinstance(error, DiskFullError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def run_on_main(function: Callable[[], T]) -> T:

@@ -27,7 +27,8 @@ def gather_gradients(runner: Runner) -> list[dict[str, Tensor]]:
     parameters = dict(runner.model.named_parameters())
     mine = [name for name, parameter in parameters.items() if parameter.grad is not None]
     if get_world_size() == 1:
-        return [{name: parameters[name].grad.detach().cpu() for name in mine}]
+        bare = {name.removeprefix('module.'): parameters[name].grad for name in mine}
+        return [{name: gradient.detach().cpu() for name, gradient in bare.items()}]
     names = sorted({name for names in all_gather_object(mine) for name in names})
     found: list[dict[str, Tensor]] = [{} for _ in range(get_world_size())]
     for name in names:  # one after the other: a process holds one gradient of the others at a time
@@ -82,4 +83,7 @@ def restore_gradients(runner: Runner, meta: dict[str, Any], saved: list[dict[str
         gradient = mine.get(name.removeprefix('module.'))
         if gradient is not None:
             parameter.grad = gradient.to(parameter.device, parameter.dtype, copy=True)
-    print_log('Restored the gradients of a step under way; none is lost.', 'current')
+    print_log(
+        'Restored the gradients of a step under way; none is lost, other than mmengine warns.',
+        'current',
+    )

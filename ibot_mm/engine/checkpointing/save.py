@@ -1,7 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Saving of a training: collected from all processes, checked, written by the main one."""
 
-import errno
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from mmengine.runner import Runner
 
 from ibot_mm.engine.mmengine_state import accumulation_of
 
-from .errors import DiskFullError, run_on_main
+from .errors import DiskFullError, is_disk_full, run_on_main
 from .finite import find_nonfinite
 from .gradients import gather_gradients
 from .history import collect_history
@@ -60,7 +59,7 @@ def save_training(
         try:
             write_checkpoint(content, path)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_disk_full(error):
                 raise
             raise DiskFullError(
                 f'{path} was not saved, the disk is full; earlier checkpoints are whole. Make '

@@ -4,6 +4,7 @@
 import os
 import signal
 import threading
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -63,13 +64,18 @@ class Agreement:
     """What all processes do after an iteration: the most that any of them asks for.
 
     One number is exchanged on the CPU, so that nothing waits for a GPU.
+
+    Args:
+        timeout: Seconds to wait for the others, where the processes' own group is not one of gloo,
+            which has its own. Defaults to None, torch's half an hour.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float | None = None) -> None:
         self._group = None
         self._is_distributed = dist.is_available() and dist.is_initialized()
         if self._is_distributed and dist.get_backend() != 'gloo':
-            self._group = dist.new_group(backend='gloo')
+            limit = None if timeout is None else timedelta(seconds=timeout)
+            self._group = dist.new_group(backend='gloo', timeout=limit)
 
     def reach(self, request: int) -> int:
         """Exchange requests.

@@ -27,6 +27,7 @@ from ibot_mm.engine.checkpointing.stopping import (
     announce,
 )
 from ibot_mm.engine.checkpointing.write import UNFINISHED
+from ibot_mm.engine.distributed import read_timeout
 from ibot_mm.engine.loops import VALIDATED
 from ibot_mm.engine.mmengine_state import is_loaded, is_training, mark_loaded, requested_start
 from ibot_mm.registry import HOOKS
@@ -156,7 +157,7 @@ class CheckpointHook(CheckpointWriter):
         if self._finish_resuming is not None:
             self._finish_resuming()
             self._finish_resuming = None
-        self.agreement = Agreement()
+        self.agreement = Agreement(read_timeout(runner.cfg))
         self.signals.install()
         self._is_training = True
 

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from ibot_mm.registry import HOOKS
 
 COUNT = 'train/skipped_images'
+TOTAL, REPORTED = 'skipped_images', 'reported_skipped_images'  # of all runs, in checkpoints
 FILE = 'skipped_images.txt'
 
 
@@ -45,9 +46,9 @@ class SkippedImagesHook(Hook):
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
-        """Start counting; a resumed training goes on with the number in its log."""
-        scalars = runner.message_hub.log_scalars
-        self._before = int(scalars[COUNT].current()) if COUNT in scalars else 0
+        """Start counting; a resumed training goes on with the number in its checkpoint."""
+        self._before = int(runner.message_hub.get_info(TOTAL, 0))
+        self._reported = int(runner.message_hub.get_info(REPORTED, 0))
         self._num_read = 0  # of this run and process, as the number of each process is
         self._num_skipped: list[int] = []
         self._new: list[tuple[str, str]] = []
@@ -75,19 +76,32 @@ class SkippedImagesHook(Hook):
         """Report the rest."""
         self._report(runner)
 
-    def _report(self, runner: Runner) -> None:
+    def prepare_checkpoint(self, runner: Runner) -> None:
+        """Hand over what was not reported yet, so that a stop between reports loses no name."""
+        self._gather(runner)
+
+    def _gather(self, runner: Runner) -> tuple[int, int]:
+        """Name what is new; returns the images skipped and read in this run, of all processes."""
         gathered = all_gather_object((self._num_read, self._new))
         self._new = []
         self._num_skipped = [
             old + len(new)
             for old, (_, new) in zip(self._num_skipped or [0] * len(gathered), gathered)
         ]
-        total, num_read = sum(self._num_skipped), sum(number for number, _ in gathered)
-        if not any(new for _, new in gathered):
+        total = sum(self._num_skipped)
+        if any(new for _, new in gathered):
+            runner.message_hub.update_info(TOTAL, self._before + total)
+            if is_main_process():
+                self._name(runner, [new for _, new in gathered])
+        return total, sum(number for number, _ in gathered)
+
+    def _report(self, runner: Runner) -> None:
+        total, num_read = self._gather(runner)
+        if self._before + total == self._reported:
             return
-        runner.message_hub.update_scalar(COUNT, self._before + total)
-        if is_main_process():
-            self._name(runner, [new for _, new in gathered])
+        self._reported = self._before + total
+        runner.message_hub.update_info(REPORTED, self._reported)
+        runner.message_hub.update_scalar(COUNT, self._reported)
         shares = ', '.join(f'{n} by process {i}' for i, n in enumerate(self._num_skipped))
         runner.logger.warning(
             f'{total} of {num_read} images could not be read in this run and were skipped '
