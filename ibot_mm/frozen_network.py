@@ -77,6 +77,7 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
 
     from ibot_mm.checkpoint import Checkpoint, CheckpointError
     from ibot_mm.compatibility import load_config
+    from ibot_mm.engine.checkpointing import safe_loading
     from ibot_mm.registry import MODELS
 
     cfg = load_config(path)
@@ -85,7 +86,8 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
         raise ValueError(f'{path} does not have a model with a backbone')
     model: Any = MODELS.build(cfg.model)
     if str(checkpoint) == 'none':
-        model.init_weights()
+        with safe_loading():  # of what init_cfg names
+            model.init_weights()
     else:
         tensors = Checkpoint.open(checkpoint).tensors
         own = model.state_dict()

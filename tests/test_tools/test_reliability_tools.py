@@ -7,10 +7,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ibot_mm.engine.checkpointing import find_newest, read_checkpoint
+from ibot_mm.engine.checkpointing.compare import first_difference
 
 TOP = Path(__file__).parents[2]
 CONFIG = """
@@ -94,35 +96,72 @@ class Hostile:
         return (open, (self.path, 'w'))
 
 
+OF_CONFIG = ['model.backbone.init_cfg.type=Pretrained', 'model.backbone.init_cfg.checkpoint=FILE']
 TOOLS = {
     'train, load_from': ['tools/train.py', 'CONFIG', *SHORT, 'load_from=FILE'],
     'train, resume': ['tools/train.py', 'CONFIG', '--resume', 'FILE', *SHORT],
+    'train, newest': ['tools/train.py', 'CONFIG', '--resume', *SHORT],
+    'train, init_cfg': ['tools/train.py', 'CONFIG', *SHORT, *OF_CONFIG],
+    'train, our init_cfg': ['tools/train.py', 'CONFIG', *SHORT, *OF_CONFIG,
+                            'model.backbone.init_cfg.type=ibot_mm.Pretrained'],
     'test': ['tools/test.py', 'CONFIG', 'FILE'],
+    'evaluate': ['tools/evaluate.py', 'FILE', '--data', 'DATA', '--out', 'OUT'],
+    'evaluate, config': ['tools/evaluate.py', 'FILE', '--config', 'CONFIG', '--out', 'OUT'],
+    'evaluate, init_cfg': ['tools/evaluate.py', 'none', '--config', 'CHANGED', '--out', 'OUT'],
+    'extract': ['tools/extract_features.py', 'FILE', 'DATA', 'OUT'],
     'attention': ['tools/analysis_tools/visualize_attention.py', 'CONFIG', 'FILE', '--out', 'OUT'],
+    'predictions': ['tools/analysis_tools/visualize_predictions.py', 'CONFIG', 'FILE'],
+    'initialization': ['tools/analysis_tools/compare_initialization.py', 'CHANGED', *SHORT],
     'convert': ['tools/model_converters/convert_to_ibot_mm.py', 'FILE', 'OUT'],
+    'export': ['tools/model_converters/export_backbone.py', 'FILE', 'OUT', '--to', 'timm'],
+    'onnx': ['tools/model_converters/export_onnx.py', 'FILE', 'OUT.onnx'],
     'publish': ['tools/model_converters/publish_model.py', 'FILE', 'OUT'],
     'verify': ['tools/analysis_tools/verify_checkpoint.py', 'FILE'],
+    'replay': ['tools/analysis_tools/replay_reference.py', 'ARRAYS'],
+    'replay evaluation': ['tools/analysis_tools/replay_evaluation.py', 'ARRAYS'],
+}  # fmt: skip
+# Those that read no file of weights but what they have written themselves.
+OTHERS = {
+    *('check_config', 'check_images', 'check_kills', 'check_resume', 'demo', 'install'),
+    *('list_components', 'make_demo_data', 'plot_curves', 'sweep_weights', 'try_timm_families'),
 }
 
 
+def test_every_tool_is_tried_with_a_hostile_file():
+    tools = {path.stem for path in (TOP / 'tools').glob('**/*.py')}
+    recordings = {path.stem for path in (TOP / 'tools').glob('*/evaluation_recordings/*.py')}
+    tried = {Path(command[0]).stem for command in TOOLS.values()}
+    assert tried | OTHERS == tools - recordings
+
+
 TROUBLE = """
-import os, signal
+import os, signal, time
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 
 @HOOKS.register_module()
-class KillOneOnce(Hook):
+class StopOneOnce(Hook):
+    def __init__(self, name):
+        self.name = name
+
     def after_train_iter(self, runner, *args, **kwargs):
         first = os.environ['IBOT_MM_RESTARTS'] == '0'
         if first and get_rank() == 1 and runner.iter == 4:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), getattr(signal, self.name))
+
+
+@HOOKS.register_module()
+class Slow(Hook):
+    def after_train_iter(self, runner, *args, **kwargs):
+        time.sleep(0.2)
 """
 BROKEN = """
 _base_ = ['small.py']
 custom_imports = dict(imports=['ibot_mm.registry', 'trouble'], allow_failed_imports=False)
-custom_hooks = [dict(type='KillOneOnce')]
+custom_hooks = [dict(type='StopOneOnce', name='{name}')]
+env_cfg = dict(dist_cfg=dict(timeout=10))
 train_dataloader = dict(dataset=dict(data_root='{root}', pipeline=dict(load=dict(on_error='skip'))))
 default_hooks = dict(skipped_images=dict(max_share=1.0))
 train_cfg = dict(max_epochs=4, val_interval=9)
@@ -131,21 +170,23 @@ optim_wrapper = dict(accumulative_counts=1)
 
 
 @pytest.mark.long
-def test_dist_train_goes_on_after_one_of_two_processes_is_killed(
-    call, config, image_folder, tmp_path
+@pytest.mark.parametrize('name', ['SIGKILL', 'SIGSTOP'])
+def test_dist_train_goes_on_after_one_of_two_processes_ends_or_stalls(
+    call, config, image_folder, tmp_path, name
 ):
     """Both read broken images; those of both are counted and summed in the log."""
     shutil.copytree(image_folder, tmp_path / 'images')
     for number in range(4):
         (tmp_path / f'images/train/class_0/broken_{number}.jpg').write_bytes(b'broken')
     shutil.copy(config, tmp_path / 'small.py')
-    (tmp_path / 'broken.py').write_text(BROKEN.format(root=tmp_path / 'images'))
+    (tmp_path / 'broken.py').write_text(BROKEN.format(root=tmp_path / 'images', name=name))
     (tmp_path / 'trouble.py').write_text(TROUBLE)
     work_dir = tmp_path / 'work_dir'
-    call(
+    result = call(
         'bash', 'tools/dist_train.sh', tmp_path / 'broken.py', 2, '--work-dir', work_dir, *SHORT,
         MAX_RESTARTS='1', PYTHONPATH=f'{TOP}:{tmp_path}',
     )  # fmt: skip
+    assert 'Rank 1 of 2 did not come to where rank 0' in result.stderr + result.stdout
     assert find_newest(work_dir)[0].name == 'epoch_4.pth'
     first, second = sorted(work_dir.glob('*/*.log'))
     assert 'Resuming from' not in first.read_text()
@@ -162,16 +203,28 @@ def test_dist_train_goes_on_after_one_of_two_processes_is_killed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize('tool', TOOLS)
-def test_no_tool_runs_what_a_checkpoint_holds(call, config, tmp_path, tool):
-    mark, file = tmp_path / 'mark', tmp_path / 'hostile.pth'
+def test_no_tool_runs_what_a_file_holds(call, config, image_folder, tmp_path, tool):
+    mark, file = tmp_path / 'mark', tmp_path / 'work_dir/epoch_9.pth'
+    file.parent.mkdir()
     torch.save(dict(meta={}, state_dict=dict(x=torch.zeros(1)), extra=Hostile(mark)), file)
-    words = dict(CONFIG=config, FILE=file, OUT=tmp_path / 'out.pth')
+    np.savez(tmp_path / 'hostile.npz', meta=np.array(Hostile(mark), dtype=object))
+    (tmp_path / 'changed.py').write_text(
+        f'_base_ = [{str(config)!r}]\nmodel = dict(backbone=dict('
+        f"init_cfg=dict(type='Pretrained', checkpoint={str(file)!r})))\n"
+    )
+    words = dict(
+        CONFIG=config, CHANGED=tmp_path / 'changed.py', FILE=file, DATA=image_folder,
+        ARRAYS=tmp_path / 'hostile.npz', OUT=tmp_path / 'out.npy',
+    )  # fmt: skip
     command = [str(words.get(word, word)).replace('=FILE', f'={file}') for word in TOOLS[tool]]
-    if tool.startswith(('train', 'test')):
-        command[2:2] = ['--work-dir', str(tmp_path / 'work_dir')]
+    command = [word.replace('OUT.onnx', str(tmp_path / 'out.onnx')) for word in command]
+    if tool.startswith(('train', 'test', 'initialization')):
+        folder = file.parent if tool == 'train, newest' else tmp_path / 'fresh'
+        command[2:2] = ['--work-dir', str(folder)]
     result = call(*command, may_fail=True)
     assert result.returncode != 0
-    assert 'refused' in result.stderr or 'Weights only load failed' in result.stderr, result.stderr
+    refusals = ('refused', 'Weights only load failed', 'allow_pickle=False')
+    assert any(words in result.stderr for words in refusals), result.stderr + result.stdout
     assert not mark.exists()
 
 
@@ -193,3 +246,56 @@ def test_slurm_train_queues_again_what_was_saved(call, tmp_path):
     (tmp_path / 'calls').unlink()
     call(*script, PATH=path, SLURM_JOB_ID='17')
     assert (tmp_path / 'requeued').read_text() == 'requeue 17\n'
+
+
+SRUN = """#!/bin/bash
+# Starts the tasks, and signals them once as Slurm does before the time limit.
+for word; do case $word in --ntasks=*) tasks=${word#*=};; esac; done
+while [[ $1 == -* ]]; do [ "$1" = -p ] && shift; shift; done
+export SLURM_NTASKS=$tasks SLURM_STEP_NODELIST=node
+for ((i = 0; i < tasks; i++)); do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & pids+=($!); done
+if [ -n "$LIMIT" ] && mkdir "$LIMIT" 2> /dev/null; then
+    until [ -e "$LIMIT/../work_dir/epoch_1.pth" ]; do sleep 0.05; done
+    kill -USR1 "${pids[@]}"
+fi
+status=0
+for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
+exit $status
+"""
+SCONTROL = """#!/bin/bash
+[ "$1" = show ] && echo 127.0.0.1 && exit
+SLURM_RESTART_COUNT=1 exec "${0%/*}/job.sh"
+"""
+JOB = """#!/bin/bash
+exec bash tools/slurm_train.sh partition job {config} --work-dir {work_dir} {options}
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('is_batch_job', [True, False])
+def test_slurm_train_goes_on_with_a_real_training(call, config, tmp_path, is_batch_job):
+    """The signal before the time limit: saved, queued again, resumed, the same end."""
+    shutil.copy(config, tmp_path / 'small.py')
+    (tmp_path / 'trouble.py').write_text(TROUBLE)
+    (tmp_path / 'slow.py').write_text(
+        "_base_ = ['small.py']\ncustom_hooks = [dict(type='Slow')]\n"
+        "train_cfg = dict(max_epochs=4)\n"
+        "custom_imports = dict(imports=['ibot_mm.registry', 'trouble'])\n"
+    )
+    for name, text in (('srun', SRUN), ('scontrol', SCONTROL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    ends = []
+    for work_dir, limit in (('whole', ''), ('work_dir', tmp_path / 'limit')):
+        words = dict(config=tmp_path / 'slow.py', work_dir=tmp_path / work_dir)
+        (tmp_path / 'job.sh').write_text(JOB.format(options=' '.join(SHORT), **words))
+        (tmp_path / 'job.sh').chmod(0o755)
+        result = call(
+            tmp_path / 'job.sh', PATH=f'{tmp_path}:{os.environ["PATH"]}', LIMIT=str(limit),
+            GPUS='2', SLURM_JOB_ID='17' if is_batch_job else '', MASTER_PORT='29651',
+            PYTHONPATH=f'{TOP}:{tmp_path}',
+        )  # fmt: skip
+        ends.append(read_checkpoint(tmp_path / work_dir / 'epoch_4.pth'))
+        output = result.stdout + result.stderr
+        assert ('Exit status 75' in output) == ('resumed epoch: 1' in output) == bool(limit)
+    assert first_difference(*ends) is None

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
 from ibot_mm.checkpoint import load_model
+from ibot_mm.engine.checkpointing import force_safe_loading
 from ibot_mm.visualization import cls_attention, save_attention
 
 
@@ -56,6 +57,7 @@ def select_backbone(model: Any, network: str) -> nn.Module:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    force_safe_loading()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 
 from ibot_mm.checkpoint import load_model
 from ibot_mm.compatibility import load_config
+from ibot_mm.engine.checkpointing import force_safe_loading
 from ibot_mm.visualization import draw_samples, predict_samples, save_table_of_pictures
 
 
@@ -29,6 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    force_safe_loading()
     cfg = load_config(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope(cfg.get('default_scope', 'mmdet'))

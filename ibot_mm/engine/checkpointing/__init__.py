@@ -5,6 +5,7 @@ from .read import (
     force_safe_loading,
     load_weights,
     read_checkpoint,
+    safe_loading,
     use_weights,
 )
 from .resume import resume_training
@@ -27,6 +28,7 @@ __all__ = [
     'read_checkpoint',
     'resume_training',
     'run_on_main',
+    'safe_loading',
     'save_training',
     'set_aside',
     'use_weights',

@@ -6,7 +6,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def force_safe_loading() -> None:
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     if hasattr(torch.serialization, 'add_safe_globals'):
         torch.serialization.add_safe_globals(_ALLOWED)
+
+
+@contextmanager
+def safe_loading() -> Iterator[None]:
+    """Do for a while what :func:`force_safe_loading` does."""
+    before = os.environ.get(FORCE)
+    force_safe_loading()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FORCE]
 
 
 def find_fault(path: str | Path) -> str | None:
@@ -152,13 +165,8 @@ def _load(file: Path) -> Any:
 
 
 def _load_remote(address: str) -> Any:
-    before = os.environ.get(FORCE)
-    force_safe_loading()
-    try:
+    with safe_loading():
         return CheckpointLoader.load_checkpoint(address, map_location='cpu')
-    finally:
-        if before is None:
-            del os.environ[FORCE]
 
 
 def load_weights(model: nn.Module, path: str | Path, strict: bool = False) -> dict[str, Any]:
