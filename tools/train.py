@@ -13,7 +13,12 @@ from mmengine.runner import Runner
 from ibot_mm.compatibility import load_config
 from ibot_mm.config_check import stop_at_faults
 from ibot_mm.engine.checkpointing import DiskFullError, force_safe_loading, is_disk_full
-from ibot_mm.engine.checkpointing.stopping import NO_ROOM, TrainingStopped
+from ibot_mm.engine.checkpointing.stopping import (
+    NO_ROOM,
+    NotBegun,
+    TrainingStopped,
+    leave_on_signals,
+)
 from ibot_mm.engine.distributed import (
     finish_processes,
     is_restarted,
@@ -105,6 +110,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     force_safe_loading()
+    leave_on_signals()
     cfg = build_config(args)
     try:
         stop_at_faults(cfg, args.cfg_options)
@@ -117,7 +123,7 @@ def main() -> None:
         with naming_stalled_processes():
             Runner.from_cfg(cfg).train()
     except TrainingStopped as stop:
-        status = stop.code
+        status, together = stop.code, not isinstance(stop, NotBegun)
     except OSError as error:
         if not is_disk_full(error):
             raise

@@ -38,6 +38,10 @@ class Trouble(Hook):
         self.what, self.rank = what, rank
         self.iteration, self.in_validation = iteration, in_validation
 
+    def before_run(self, runner):
+        if self.iteration == 0:
+            self.act()
+
     def after_train_iter(self, runner, *args, **kwargs):
         if runner.iter + 1 == self.iteration and not self.in_validation:
             self.act()
@@ -120,6 +124,34 @@ def test_a_signal_to_one_process_saves_and_ends_all(
     assert [one.status for one in group] == [75, 75], group[0].text
     assert told.read_text() == '75'
     assert find_newest(tmp_path / 'work_dir')[0].name == 'epoch_1_iter_1.pth'
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
+def test_a_signal_before_the_training_ends_with_the_same_status(config, run_together, name):
+    (one,) = run_together(
+        train_as_users, config(dict(type='Trouble', what=name, iteration=0)), number=1
+    )
+    assert one.status == 75, one.text
+
+
+def train_as_slurm(folder, *words):
+    """The same with what Slurm tells its tasks, where torchrun's variables are not set."""
+    rank, number = os.environ.pop('RANK'), os.environ.pop('WORLD_SIZE')
+    for name in ('LOCAL_RANK', 'MASTER_ADDR'):
+        del os.environ[name]
+    os.environ |= dict(SLURM_PROCID=rank, SLURM_LOCALID=rank, SLURM_NTASKS=number)
+    os.environ |= dict(SLURM_NODELIST='node[1-2]', PATH=f'{folder}:{os.environ["PATH"]}')
+    train_as_users(*words, launcher='slurm')
+
+
+@pytest.mark.slow
+def test_slurm_starts_processes_without_a_gpu(config, run_together, tmp_path):
+    (tmp_path / 'scontrol').write_text('#!/bin/sh\n[ "$3" = "node[1-2]" ] && echo 127.0.0.1\n')
+    (tmp_path / 'scontrol').chmod(0o755)
+    group = run_together(train_as_slurm, tmp_path, config())
+    assert [one.status for one in group] == [0, 0], group[0].text
+    content = read_checkpoint(tmp_path / 'work_dir/epoch_3.pth')
+    assert content['meta']['settings']['world_size'] == 2
 
 
 def fail_to_sync(file):

@@ -366,6 +366,7 @@ def test_a_used_folder_is_never_trained_in_from_scratch(short_config, stop, trai
     with pytest.raises(CheckpointFileError, match='1 checkpoints .* --resume.* --start-again'):
         train(short_config)
     (tmp_path / 'work_dir').rename(tmp_path / 'moved')  # paths are relative
+    (tmp_path / 'moved/last_checkpoint').unlink()
     short_config.work_dir = str(tmp_path / 'moved')
     damaged = tmp_path / 'moved/epoch_3.pth'
     damaged.write_bytes(b'PK')

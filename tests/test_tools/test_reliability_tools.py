@@ -108,9 +108,10 @@ TOOLS = {
     'evaluate': ['tools/evaluate.py', 'FILE', '--data', 'DATA', '--out', 'OUT'],
     'evaluate, config': ['tools/evaluate.py', 'FILE', '--config', 'CONFIG', '--out', 'OUT'],
     'evaluate, init_cfg': ['tools/evaluate.py', 'none', '--config', 'CHANGED', '--out', 'OUT'],
-    'extract': ['tools/extract_features.py', 'FILE', 'DATA', 'OUT'],
+    'extract': ['tools/extract_features.py', 'FILE', 'DATA', '--out', 'OUT'],
     'attention': ['tools/analysis_tools/visualize_attention.py', 'CONFIG', 'FILE', '--out', 'OUT'],
-    'predictions': ['tools/analysis_tools/visualize_predictions.py', 'CONFIG', 'FILE'],
+    'predictions': ['tools/analysis_tools/visualize_predictions.py', 'CONFIG', 'FILE',
+                    '--cfg-options', 'visualizer.name=pictures'],
     'initialization': ['tools/analysis_tools/compare_initialization.py', 'CHANGED', *SHORT],
     'convert': ['tools/model_converters/convert_to_ibot_mm.py', 'FILE', 'OUT'],
     'export': ['tools/model_converters/export_backbone.py', 'FILE', 'OUT', '--to', 'timm'],
@@ -186,7 +187,8 @@ def test_dist_train_goes_on_after_one_of_two_processes_ends_or_stalls(
         'bash', 'tools/dist_train.sh', tmp_path / 'broken.py', 2, '--work-dir', work_dir, *SHORT,
         MAX_RESTARTS='1', PYTHONPATH=f'{TOP}:{tmp_path}',
     )  # fmt: skip
-    assert 'Rank 1 of 2 did not come to where rank 0' in result.stderr + result.stdout
+    if name == 'SIGSTOP':
+        assert 'Rank 1 of 2 did not come to where rank 0' in result.stderr + result.stdout
     assert find_newest(work_dir)[0].name == 'epoch_4.pth'
     first, second = sorted(work_dir.glob('*/*.log'))
     assert 'Resuming from' not in first.read_text()
@@ -279,7 +281,7 @@ def test_slurm_train_goes_on_with_a_real_training(call, config, tmp_path, is_bat
     (tmp_path / 'trouble.py').write_text(TROUBLE)
     (tmp_path / 'slow.py').write_text(
         "_base_ = ['small.py']\ncustom_hooks = [dict(type='Slow')]\n"
-        "train_cfg = dict(max_epochs=4)\n"
+        'train_cfg = dict(max_epochs=4)\n'
         "custom_imports = dict(imports=['ibot_mm.registry', 'trouble'])\n"
     )
     for name, text in (('srun', SRUN), ('scontrol', SCONTROL)):

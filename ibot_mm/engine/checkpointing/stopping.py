@@ -25,6 +25,10 @@ class TrainingStopped(SystemExit):
         super().__init__(STOPPED)
 
 
+class NotBegun(TrainingStopped):
+    """Ends a process that was to stop before its training had begun, or after its end."""
+
+
 class StopSignals:
     """Notes SIGTERM, SIGUSR1 and Ctrl-C instead of ending the process; a second Ctrl-C ends it.
 
@@ -58,6 +62,23 @@ class StopSignals:
         if number == signal.SIGINT and self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+
+
+def leave_on_signals() -> None:
+    """End a process that gets SIGTERM or SIGUSR1 before its training notes signals itself.
+
+    Nothing is lost then; the exit status is that of a training that was saved, so that Slurm's job
+    is queued again.
+    """
+    owner = os.getpid()
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:  # not a worker of a data loader
+            raise NotBegun
+
+    for name in ('SIGTERM', 'SIGUSR1'):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)
 
 
 class Agreement:
