@@ -1,8 +1,9 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Several processes of a training, forked from that of a test."""
+"""Trainings that are stopped, and several processes of one, forked from that of a test."""
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -10,10 +11,64 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 
 from ibot_mm.compatibility import import_mmpretrain
+from ibot_mm.engine.checkpointing import find_newest, read_checkpoint
+from ibot_mm.engine.checkpointing.stopping import TrainingStopped
 from ibot_mm.registry import DATASETS, HOOKS, METRICS, MODELS
+
+
+class Stop(Hook):
+    def __init__(self, iteration, number=signal.SIGUSR1):
+        self.iteration, self.number = iteration, number
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def short_config(tiny_config: Config) -> Config:
+    """Three iterations an epoch, four epochs, nothing saved by interval."""
+    tiny_config.train_dataloader.batch_size = 3
+    tiny_config.train_dataloader.batch_sampler.drop_last = False
+    tiny_config.train_cfg.max_epochs = 4
+    tiny_config.default_hooks.checkpoint.update(interval=-1, save_last=False)
+    return tiny_config
+
+
+@pytest.fixture
+def stop(train: Callable) -> Callable[..., dict]:
+    """Train up to an iteration, stopped by a signal; the content of what that saves."""
+
+    def run(cfg, iteration, number=signal.SIGUSR1, resume=False, hooks=()):
+        cfg.resume = resume
+        with pytest.raises(TrainingStopped) as stopped:
+            train(cfg, Stop(iteration, number), *hooks)
+        assert stopped.value.code == 75
+        return read_checkpoint(find_newest(cfg.work_dir)[0])
+
+    return run
+
+
+class Views(Hook):
+    """Keeps what was read, image by image."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        for sample, row in zip(data_batch['data_samples'], data_batch['inputs']['augmentation']):
+            self.values.append((sample.img_path, tuple(row.flatten().tolist())))
+
+
+@pytest.fixture
+def keep_views() -> Callable[[list], Hook]:
+    """Make a hook that keeps what is read in a list."""
+    return Views
 
 
 class Process:
