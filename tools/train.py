@@ -114,8 +114,8 @@ def main() -> None:
     cfg = build_config(args)
     try:
         stop_at_faults(cfg, args.cfg_options)
-    except SystemExit:
-        tell_status(1)
+    except SystemExit as end:
+        tell_status(end.code if isinstance(end.code, int) else 1)
         raise
     prepare_cpu_processes(cfg)
     status, together = 0, True

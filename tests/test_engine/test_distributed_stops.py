@@ -103,10 +103,10 @@ def test_a_process_that_stalls_or_dies_is_named_by_the_others(
 ):
     monkeypatch.setattr(distributed, 'ARRIVAL', 1.0)
     trouble = dict(type='Trouble', what=what, rank=rank, in_validation=in_validation, iteration=2)
-    path = config(trouble, **{'env_cfg.dist_cfg.timeout': 2, 'train_cfg.val_interval': 2})
+    path = config(trouble, **{'env_cfg.dist_cfg.timeout': 5, 'train_cfg.val_interval': 2})
     group = start_together(train_as_users, path, number=3)
     for one in [one for number, one in enumerate(group) if number != rank]:
-        one.process.join(60)
+        one.process.join(120)
         assert one.status not in (None, 0), one.text
         assert f'TimeoutError: Rank {rank} of 3 did not come to where rank' in one.text
         assert 'env_cfg.dist_cfg.timeout' in one.text and '--resume goes on' in one.text

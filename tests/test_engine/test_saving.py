@@ -1,7 +1,12 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """What is saved and where, and what never is."""
 
+import multiprocessing
+import os
+import random
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +15,12 @@ from mmengine.hooks import Hook
 
 from ibot_mm.engine.checkpointing import (
     CheckpointFileError,
+    find_newest,
     list_checkpoints,
+    read_checkpoint,
     write_checkpoint,
 )
+from ibot_mm.engine.checkpointing.compare import first_difference
 from ibot_mm.engine.distributed import prepare_cpu_processes
 from ibot_mm.registry import HOOKS
 
@@ -156,3 +164,53 @@ def test_log_history_is_bounded(short_config, train):
     runner = train(short_config)
     history = runner.message_hub.get_scalar('train/loss')
     assert len(history.data[0]) == 4 and history.data[0][-1] == history.current()
+
+
+class Tell(Hook):
+    """Tells another process how far this one is, and when it saves."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.iteration = multiprocessing.Value('i', 0)
+        self.is_saving = multiprocessing.Value('i', 0)
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        self.iteration.value = runner.iter + 1
+        self.is_saving.value = 0
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        self.is_saving.value = 1
+
+
+@pytest.mark.slow
+def test_kill_9_loses_at_most_one_interval_of_checkpoints(
+    short_config, train, start_together, monkeypatch, tmp_path
+):
+    """At random moments and while a file is written; only one checkpoint is kept."""
+    short_config.default_hooks.checkpoint.update(by_epoch=False, interval=2, max_keep_ckpts=1)
+    short_config.train_cfg.max_epochs = 8
+    short_config.work_dir = str(tmp_path / 'whole')
+    train(short_config)
+    short_config.update(work_dir=str(tmp_path / 'killed'), resume=True)
+    fsync, rng, saved, half_written = os.fsync, random.Random(0), 0, 0
+    monkeypatch.setattr(os, 'fsync', lambda file: (time.sleep(0.05), fsync(file)))
+    for number in range(5):
+        tell, goal = Tell(), saved + rng.randint(1, 4)
+        (one,) = start_together(train, short_config, tell, number=1)
+        while one.process.is_alive() and tell.iteration.value < goal:
+            time.sleep(0.001)
+        while one.process.is_alive() and number % 2 and not tell.is_saving.value:
+            time.sleep(0.001)
+        time.sleep(0.04 * rng.random())
+        one.process.kill()
+        one.process.join()
+        assert one.status == -signal.SIGKILL, one.text
+        half_written += len(list((tmp_path / 'killed').glob('*.unfinished')))
+        newest, passed_over = find_newest(short_config.work_dir)
+        saved = read_checkpoint(newest)['meta']['iter'] if newest else 0
+        assert tell.iteration.value - saved <= 2 and not passed_over
+    assert half_written >= 1
+    train(short_config)
+    ends = [read_checkpoint(tmp_path / name / 'iter_24.pth') for name in ('whole', 'killed')]
+    assert first_difference(*ends) is None
