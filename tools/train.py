@@ -115,15 +115,18 @@ def main() -> None:
     try:
         stop_at_faults(cfg, args.cfg_options)
     except SystemExit as end:
-        tell_status(end.code if isinstance(end.code, int) else 1)
+        if not isinstance(end, NotBegun):
+            tell_status(1)
         raise
     prepare_cpu_processes(cfg)
     status, together = 0, True
     try:
         with naming_stalled_processes():
             Runner.from_cfg(cfg).train()
+    except NotBegun:
+        raise  # without the others; torchrun, too, ends processes by a signal, after a failure
     except TrainingStopped as stop:
-        status, together = stop.code, not isinstance(stop, NotBegun)
+        status = stop.code
     except OSError as error:
         if not is_disk_full(error):
             raise

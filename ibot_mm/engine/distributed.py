@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -139,16 +139,19 @@ def _ask_store() -> list[int]:
     try:
         store.set(f'ibot_mm/gave_up/{rank}', str(time.time()))
         while True:
-            keys = {other: f'ibot_mm/gave_up/{other}' for other in ranks}
-            times = [float(store.get(key)) for key in keys.values() if store.check([key])]
-            missing = [other for other, key in keys.items() if not store.check([key])]
-            if not missing or time.time() > max(times) + ARRIVAL:
+            present = [other for other in ranks if store.check([f'ibot_mm/gave_up/{other}'])]
+            times = [float(store.get(f'ibot_mm/gave_up/{other}')) for other in present]
+            if len(present) == len(ranks) or time.time() > max(times) + ARRIVAL:
                 break
             time.sleep(0.1)
-        time.sleep(0 if rank else ARRIVAL / 5)  # the first one, which may keep the store, last
-        return missing
+        store.set(f'ibot_mm/looked/{rank}', '1')
     except RuntimeError:  # the store was in a process that has ended
         return [0] if rank else []
+    if rank == 0:  # without torchrun the store is here, and ends with this process
+        with suppress(RuntimeError):
+            looking = [f'ibot_mm/looked/{other}' for other in present]
+            store.wait(looking, timedelta(seconds=ARRIVAL))
+    return [other for other in ranks if other not in present]
 
 
 def start_processes(launcher: str) -> None:
