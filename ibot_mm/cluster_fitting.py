@@ -12,6 +12,7 @@ from rich.progress import track
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
+from .engine.checkpointing import safe_loading
 from .models import ClusterTokenizer
 
 
@@ -42,7 +43,8 @@ def fit_clusters(cfg: Config, out: str | Path, num_patches: int = 100_000, seed:
     set_random_seed(seed)
     tokenizer: ClusterTokenizer = MODELS.build(dict(tokenizer_cfg, clusters=str(out)))
     if tokenizer.backbone is not None:
-        tokenizer.backbone.init_weights()
+        with safe_loading():  # of what init_cfg names
+            tokenizer.backbone.init_weights()
     features = _collect(cfg, tokenizer, num_patches)
     if len(features) < tokenizer.num_tokens:
         raise ValueError(

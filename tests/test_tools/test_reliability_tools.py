@@ -104,6 +104,8 @@ TOOLS = {
     'train, init_cfg': ['tools/train.py', 'CONFIG', *SHORT, *OF_CONFIG],
     'train, our init_cfg': ['tools/train.py', 'CONFIG', *SHORT, *OF_CONFIG,
                             'model.backbone.init_cfg.type=ibot_mm.Pretrained'],
+    'train, clusters': ['tools/train.py', 'CLUSTERS', *SHORT, 'model.tokenizer.clusters=FILE'],
+    'clusters': ['tools/fit_clusters.py', 'CLUSTERS', '--out', 'OUT'],
     'test': ['tools/test.py', 'CONFIG', 'FILE'],
     'evaluate': ['tools/evaluate.py', 'FILE', '--data', 'DATA', '--out', 'OUT'],
     'evaluate, config': ['tools/evaluate.py', 'FILE', '--config', 'CONFIG', '--out', 'OUT'],
@@ -214,8 +216,15 @@ def test_no_tool_runs_what_a_file_holds(call, config, image_folder, tmp_path, to
         f'_base_ = [{str(config)!r}]\nmodel = dict(backbone=dict('
         f"init_cfg=dict(type='Pretrained', checkpoint={str(file)!r})))\n"
     )
+    (tmp_path / 'clusters.py').write_text(
+        f'_base_ = [{str(config)!r}]\nfrozen = dict(_base_.model.backbone, init_cfg=dict('
+        f"type='Pretrained', checkpoint={str(file)!r}))\nmodel = dict(tokenizer=dict("
+        "type='ibot_mm.ClusterTokenizer', num_tokens=24, patch_size=4, clusters='x', "
+        'backbone=frozen), head=dict(num_patch_prototypes=24))\n'
+    )
     words = dict(
-        CONFIG=config, CHANGED=tmp_path / 'changed.py', FILE=file, DATA=image_folder,
+        CONFIG=config, CHANGED=tmp_path / 'changed.py', CLUSTERS=tmp_path / 'clusters.py',
+        FILE=file, DATA=image_folder,
         ARRAYS=tmp_path / 'hostile.npz', OUT=tmp_path / 'out.npy',
     )  # fmt: skip
     command = [str(words.get(word, word)).replace('=FILE', f'={file}') for word in TOOLS[tool]]
