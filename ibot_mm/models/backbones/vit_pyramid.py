@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ibot_mm.registry import MODELS
 
 from ..pyramid import DeconvPyramid
+from .arch import resolve_arch
 from .vit import MaskedVisionTransformer
 
 
@@ -76,7 +77,8 @@ class ViTPyramid(MaskedVisionTransformer):
             )
         if out_indices is None:
             number = 4 if out_strides is None else len(out_strides)
-            out_indices = _default_layers(self._check_arch(arch)['num_layers'], number)
+            settings = resolve_arch(arch, self.arch_zoo, type(self).__name__)
+            out_indices = _default_layers(settings['num_layers'], number)
         super().__init__(
             arch=arch,
             mask_token=False,
