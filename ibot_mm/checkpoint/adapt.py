@@ -1,7 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Making the weights of a ViT those of a backbone, both under our names, and what prevents it."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, zeros_like
@@ -21,6 +22,7 @@ from .report import LoadReport, summary
 from .specification import PARTS, PATCHES, UNSEEN, Part, part_of
 
 State = dict[str, Tensor]
+Advise = Callable[..., str]  # of a part and its value: how a backbone is made to have it
 _MAY_BE_ZERO = ('attn.qkv.bias', PATCHES.replace('weight', 'bias'))
 _TABLE = 'attn.relative_position_bias_table'
 _SHARED_TABLE = 'rel_pos_bias.relative_position_bias_table'
@@ -43,6 +45,7 @@ def adapt(
     ours: Architecture,
     title: str,
     grid: tuple[int, int],
+    advice: str = '',
 ) -> LoadReport:
     """Change the weights of a network into such as a backbone has, and report what was done.
 
@@ -53,6 +56,7 @@ def adapt(
         ours: What the backbone is.
         title: Its class.
         grid: Patches (h, w) of the images that the backbone is for.
+        advice: How to end a difference. Defaults to '', by the options of our backbones.
 
     Returns:
         What would be loaded, with names and shapes of ``own``; what keeps weights from being
@@ -70,17 +74,21 @@ def adapt(
         left_out=network.left_out(),
         new=[*filled.weights.unknown, *extras],  # such as a pyramid: no checkpoint of a ViT has it
     )
-    _fit_patches(source, target, report)
-    sizes = _differences_of_size(theirs, ours, source)
+
+    def advise(part: Part, value: Any = None) -> str:
+        return advice or _option(part, theirs, value)
+
+    fit_patches(source, target, report)
+    sizes = _differences_of_size(theirs, ours, source, advise)
     report.differences += sizes
     if not theirs.layer_norm:
         report.differences.append('norms: RMSNorm in the checkpoint, layer norm in the backbone')
     _share_table(source, target)
     _settle_biases(source, target, report)
     if not sizes:  # which are often the cause of the rest
-        report.differences += _difference_of_positions(theirs, ours)
-        report.differences += _differences_of_parts(theirs, source, target)
-    _compare_unseen(theirs, ours, report)
+        report.differences += _difference_of_positions(theirs, ours, advice)
+        report.differences += _differences_of_parts(theirs, source, target, advise)
+    _compare_unseen(theirs, ours, report, advise)
     _resize(source, target, network.format, theirs.grid or grid, grid, report)
     _sort_out(source, target, report)
     weights = {name: tensor for name, tensor in source.items() if name in target}
@@ -89,7 +97,8 @@ def adapt(
     return report
 
 
-def _fit_patches(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
+def fit_patches(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
+    """Resample the kernel of the patch embedding to other patches and channels, and say so."""
     kernel, wanted = source[PATCHES], target[PATCHES].shape
     changes = []
     if kernel.shape[1] == 3 != wanted[1]:
@@ -114,7 +123,9 @@ def _option(part: Part, architecture: Architecture, value: Any = None) -> str:
     return f'set {_written(options)}'
 
 
-def _differences_of_size(theirs: Architecture, ours: Architecture, source: State) -> list[str]:
+def _differences_of_size(
+    theirs: Architecture, ours: Architecture, source: State, advise: Advise
+) -> list[str]:
     """Differences of depth, width and the like, each with the option that ends it."""
     found = []
     for part in (part for part in PARTS if part.size):
@@ -124,26 +135,24 @@ def _differences_of_size(theirs: Architecture, ours: Architecture, source: State
         both = not part.parameters or (value and wanted)
         hidden = part.name == 'hidden' and theirs.gated != ours.gated
         if value != wanted and both and not hidden:
-            advice = _option(part, theirs, value)
-            found.append(
-                f'{part.title}: {value} in the checkpoint, {wanted} in the backbone; {advice}'
-            )
+            words = f'{part.title}: {value} in the checkpoint, {wanted} in the backbone'
+            found.append(f'{words}; {advise(part, value)}')
     return found
 
 
 def _differences_of_parts(
-    theirs: Architecture, source: State, target: Mapping[str, Tensor]
+    theirs: Architecture, source: State, target: Mapping[str, Tensor], advise: Advise
 ) -> list[str]:
     """Parts that only one has, positions apart, each with the option that ends it."""
     found = []
     for name, part in _parts(name for name in source if name not in target).items():
         if not _is_left_out(name, target) and part.name != 'grid':
-            advice = _option(part, theirs, theirs.values[part.name])
-            found.append(f'the checkpoint has {part.title}, the backbone has none: {advice}')
+            way_out = advise(part, theirs.values[part.name])
+            found.append(f'the checkpoint has {part.title}, the backbone has none: {way_out}')
     for part in _parts(name for name in target if name not in source).values():
         lacking = part.lacking
         if lacking is None:
-            lacking = f'set {_written(part.option(theirs))}' if part.option else ''
+            lacking = advise(replace(part, advice='')) if part.option else ''
         if lacking and not part.may_start_new and part.name != 'grid':
             found.append(f'the backbone has {part.title}, the checkpoint has none: {lacking}')
     return found
@@ -158,18 +167,20 @@ def _parts(names: Any) -> dict[str, Part]:
     return dict(found.values())
 
 
-def _difference_of_positions(theirs: Architecture, ours: Architecture) -> list[str]:
+def _difference_of_positions(theirs: Architecture, ours: Architecture, advice: str) -> list[str]:
     """Describe how networks differ in knowing where a patch is, with the option that ends it."""
     source, target = theirs.positions, ours.positions
     if 'rotary' in theirs.unclear or (source == target and source != 'of an unknown kind'):
         return []
     return [
         f'the positions in the checkpoint are {source}, in the backbone {target}: '
-        f'{_POSITIONS.get(source, _OTHER_POSITIONS)}'
+        f'{advice or _POSITIONS.get(source, _OTHER_POSITIONS)}'
     ]
 
 
-def _compare_unseen(theirs: Architecture, ours: Architecture, report: LoadReport) -> None:
+def _compare_unseen(
+    theirs: Architecture, ours: Architecture, report: LoadReport, advise: Advise
+) -> None:
     """Compare what weights do not show: heads, activation, the eps of norms."""
     for part in UNSEEN:
         value, wanted = theirs.values[part.name], ours.values[part.name]
@@ -194,8 +205,29 @@ def _compare_unseen(theirs: Architecture, ours: Architecture, report: LoadReport
         elif part.name != 'rotary' and value != wanted:  # which is compared with the positions
             report.differences.append(
                 f'the checkpoint has {_words(part, value)}, the backbone {wanted}: '
-                f'{_option(part, theirs, value)}'
+                f'{advise(part, value)}'
             )
+
+
+def compare_told(
+    told: Mapping[str, tuple[Any, str]], ours: Mapping[str, Any], report: LoadReport
+) -> None:
+    """Compare what is told of a network with a backbone that has the same tensors.
+
+    Args:
+        told: Name of a part that tensors do not show -> value, and what tells it.
+        ours: Name of a part -> value in the backbone.
+        report: Gets the differences.
+    """
+    for part in UNSEEN:
+        (value, source), wanted = told.get(part.name, (None, '')), ours.get(part.name)
+        if value is None or wanted is None or value == wanted:
+            continue
+        words = f'{part.title}: {value or "none"} in the checkpoint, {source}, {wanted or "none"} '
+        if part.name != 'norm_eps':
+            report.differences.append(f'{words}in the backbone')
+        elif abs(value - wanted) > 2e-6:
+            report.notes.append(f'{words}in the backbone.')
 
 
 def _words(part: Part, value: Any) -> str:

@@ -26,7 +26,7 @@ def read_metadata(checkpoint: Checkpoint) -> tuple[dict[str, Any], str]:
         return _of_open_clip(config['model_cfg']), 'open_clip_config.json'
     nested = config.get('vision_config', config.get('backbone_config'))
     config = nested if isinstance(nested, dict) else config
-    if config.get('num_attention_heads'):  # Hugging Face's
+    if config.get('num_attention_heads') or config.get('hidden_act'):  # Hugging Face's
         told = tell('json', dict(config)) | dict(img_size=pair(config.get('image_size')))
         if config.get('use_swiglu_ffn'):  # which has an activation of its own
             told['activation'] = 'silu'

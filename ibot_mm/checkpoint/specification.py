@@ -132,11 +132,20 @@ def _rotary_of_json(config: dict[str, Any]) -> str | None:
     return _rotary_name(config.get('rope_theta', parameters.get('rope_theta')))
 
 
+def _eps_of_config(config: dict[str, Any]) -> float:
+    """Of our backbones and mmpretrain's ViTs 1e-6, of mm's Swins and mmseg's ViTs that of torch."""
+    if 'norm_cfg' in config:
+        return config['norm_cfg'].get('eps', 1e-5)
+    of_mmseg = not {'embed_dims', 'num_layers', 'num_heads'}.isdisjoint(config)
+    kind = config['type'].rpartition('.')[2]
+    return 1e-5 if of_mmseg or kind == 'SwinTransformer' else EPS
+
+
 def _activation_of_config(config: dict[str, Any]) -> str:
     options = config.get('layer_cfgs', dict(ffn_type='origin') if config['type'] else {})
     if options.get('ffn_type') == 'swiglu_fused':
         return 'silu'
-    act_cfg = options.get('act_cfg', dict(type='GELU'))
+    act_cfg = options.get('act_cfg', config.get('act_cfg', dict(type='GELU')))
     tanh = act_cfg.get('approximate') == 'tanh'
     return 'gelu_tanh' if tanh else activation_name(act_cfg['type'].rpartition('.')[2])
 
@@ -173,7 +182,7 @@ PARTS = (
         module=lambda m: m.layers[0].attn.num_heads,
         timm=lambda m: m.blocks[0].attn.num_heads,
         json=lambda c: c.get('num_attention_heads'),
-        config=lambda c: c['arch']['num_heads'],
+        config=lambda c: (c.get('arch') or c)['num_heads'],
         option=lambda a: dict(arch=dict(num_heads=a.num_heads)),
     ),
     Part(
@@ -274,7 +283,7 @@ PARTS = (
         'norm_eps', 'eps of norms',
         module=lambda m: m.layers[0].ln1.eps, timm=lambda m: m.blocks[0].norm1.eps,
         json=lambda c: c.get('layer_norm_eps'),
-        config=lambda c: c['norm_cfg']['eps'] if 'norm_cfg' in c else c['type'] and EPS,
+        config=_eps_of_config,
         option=lambda a: dict(norm_cfg=dict(type='LN', eps=a.norm_eps)), default=EPS,
     ),
 )  # fmt: skip
