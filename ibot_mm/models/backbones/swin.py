@@ -17,6 +17,7 @@ from ibot_mm.registry import MODELS
 
 from .layer_numbers import check_num_blocks
 from .patch_embedding import embed_patches
+from .settled import drop_settled
 
 NORM = dict(type='LN', eps=1e-6)
 
@@ -91,6 +92,13 @@ class MaskedSwinTransformer(SwinTransformer):
                 f'img_size={img_size} leaves no position for the last of {len(depths)} stages: '
                 f'it must be at least {patch_size << (len(depths) - 1)}.'
             )
+        drop_settled(
+            type(self).__name__,
+            kwargs,
+            out_indices=(len(depths) - 1,),
+            use_abs_pos_embed=False,
+            pad_small_map=True,
+        )
         super().__init__(
             arch=arch,
             img_size=img_size,
