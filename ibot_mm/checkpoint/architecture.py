@@ -171,13 +171,13 @@ def tell_network(network: Network) -> tuple[dict[str, tuple[Any, str]], dict[str
     told = tell_beside(network.checkpoint, network.assume)
     unclear: dict[str, str] = {}
     names = {network.prefix, *network.weights.state, *network.weights.left_out}
-    for rule in network.format.rules:
-        if rule.part in {*told, *unclear} or not rule.when(names):
-            continue
-        if rule.value is not None:
-            told[rule.part] = rule.value, f'as {network.format.title} has it'
-        else:
-            unclear[rule.part] = rule.why
+    rules = network.format.rules
+    for name in (part.name for part in UNSEEN if part.name not in told):
+        rule = next((r for r in rules if r.part == name and r.when(names)), None)
+        if rule is not None and rule.value is not None:
+            told[name] = rule.value, f'as {network.format.title} has it'
+        elif rule is not None:
+            unclear[name] = rule.why
     return told, unclear
 
 
