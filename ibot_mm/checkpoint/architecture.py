@@ -223,6 +223,9 @@ def _check(assume: Mapping[str, Any]) -> dict[str, Any]:
         given['rotary'] = ROTARY if given['rotary'] is True else given['rotary'] or ''
     if 'img_size' in given:
         given['img_size'] = pair(given['img_size'])
+    for name, value in given.items():
+        if value is None or name in BY_NAME and not BY_NAME[name].allows(value):
+            raise CheckpointError(f'assume: {name} cannot be {assume[name]!r}')
     return given
 
 

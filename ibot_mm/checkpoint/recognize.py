@@ -180,8 +180,7 @@ def _read(prefix: str, own: Mapping[str, Tensor]) -> tuple[str, Format, Converte
     present = (f for f in FORMATS if all(name in own for name in (f.anchor, *f.requires)))
     format = max(present, key=lambda f: sum(map(f.explains, kinds)))  # explains most names
     weights = convert(own, format)
-    patches = weights.state.get(PATCHES)
-    if patches is None or patches.ndim != 4:
+    if PATCHES not in weights.state:
         return None
     # Layers of timm's may have names that only timm's own model has.
     if not num_layers(weights.state) and not (

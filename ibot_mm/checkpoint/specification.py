@@ -39,6 +39,7 @@ class Part:
         option: Arguments of our backbone that make it so.
         default: What those arguments are when left out, or a function of the architecture.
         parameters: Templates of its parameters' names.
+        kind: Types of its value, where it is told.
         size: Whether it is a number that must be equal, rather than something present or not.
         may_drop: Whether a backbone may do without it, leaving parameters of the checkpoint out.
         may_start_new: Whether a backbone may have it anew.
@@ -59,12 +60,18 @@ class Part:
     option: Callable[[Any], dict[str, Any]] | None = None
     default: Any = None
     parameters: tuple[str, ...] = ()
+    kind: type | tuple[type, ...] = str
     size: bool = False
     may_drop: bool = False
     may_start_new: bool = False
     advice: str = ''
     lacking: str | None = None
     words: tuple[str, str] = ('', '')
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a told value can be the part's."""
+        is_kind = isinstance(value, self.kind) and isinstance(value, bool) == (self.kind is bool)
+        return is_kind and (isinstance(value, (bool, str)) or value > 0)
 
     def usual(self, architecture: Any) -> Any:
         """Say what the arguments of our backbone, left out, make of the part."""
@@ -178,7 +185,7 @@ PARTS = (
         ),
     ),
     Part(
-        'num_heads', 'attention heads',
+        'num_heads', 'attention heads', kind=int,
         module=lambda m: m.layers[0].attn.num_heads,
         timm=lambda m: m.blocks[0].attn.num_heads,
         json=lambda c: c.get('num_attention_heads'),
@@ -275,12 +282,12 @@ PARTS = (
     ),
     Part('layer_norm', 'norms with biases', _has_layer_norms),
     Part(
-        'post_norm', 'norms after the branches', module=lambda m: False,
+        'post_norm', 'norms after the branches', kind=bool, module=lambda m: False,
         timm=lambda m: 'Post' in type(m.blocks[0]).__name__, config=lambda c: not c['type'],
         default=False, advice='every backbone here has them before the branches',
     ),
     Part(
-        'norm_eps', 'eps of norms',
+        'norm_eps', 'eps of norms', kind=(int, float),
         module=lambda m: m.layers[0].ln1.eps, timm=lambda m: m.blocks[0].norm1.eps,
         json=lambda c: c.get('layer_norm_eps'),
         config=_eps_of_config,

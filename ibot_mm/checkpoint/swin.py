@@ -165,6 +165,12 @@ def _options_of(
     tables = [state[name] for name in names]
     windows = [(math.isqrt(len(table)) + 1) // 2 for table in tables]
     patches = state[PATCHES]
+    for stage, table in enumerate(tables):
+        if (patches.shape[0] << stage) % table.shape[1]:
+            raise CheckpointError(
+                f'{patches.shape[0] << stage} channels of stage {stage} are not divisible by '
+                f'{table.shape[1]} heads'
+            )
     patch_size = patches.shape[2]
     return dict(
         arch=dict(

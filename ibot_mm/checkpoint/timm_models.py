@@ -116,11 +116,17 @@ def _compare_own(network: Network, model: Any, title: str) -> LoadReport:
     if not same and adapt_by_timm and 'meta' not in {t.device.type for t in own.values()}:
         try:
             state = adapt_by_timm(state, model)
-        except RuntimeError as error:
+        except Exception as error:  # of tensors that timm does not expect
             raise CheckpointError(
-                f'timm cannot fit it to {type(model).__name__}: {error}'
+                f'timm cannot fit it to {type(model).__name__}: {type(error).__name__} {error}'
             ) from error
-    fits = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
+    fits = {
+        n: t
+        for n, t in state.items()
+        if n in own
+        and t.shape == own[n].shape
+        and t.is_floating_point() == own[n].is_floating_point()
+    }
     report = LoadReport(
         checkpoint=network.checkpoint.location,
         format=network.format.title,

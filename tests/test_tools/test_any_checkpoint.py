@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""tools/test.py and visualize_attention.py take every checkpoint, with a config of a pre-training."""
+"""tools/test.py and visualize_attention.py take every checkpoint."""
 
 import runpy
 import sys
