@@ -178,5 +178,6 @@ def _is_gated(state_dict: State, format: Format) -> bool:
             weights[row.ours] = state_dict.get(name)
     up, down = weights.values()
     # Values and gates in one tensor: twice as many channels as the second layer takes.
-    known = up is not None and down is not None and up.ndim == down.ndim == 2
-    return known and up.shape[0] == 2 * down.shape[1]
+    if up is None or down is None or {up.ndim, down.ndim} != {2}:
+        return False
+    return up.shape[0] == 2 * down.shape[1]

@@ -118,11 +118,20 @@ def _activation_of_module(module: Any) -> str:
     return 'silu' if hasattr(ffn, 'w3') else activation_name(ffn.layers[0][1])
 
 
+_GRID_OF_DINOV3 = dict(
+    grid_offset=0.0, grid_indexing='ij', normalize_coords='separate', rotate_half=True,
+    min_period=None,
+)  # fmt: skip
+
+
 def _rotary_of_timm(model: Any) -> str:
     rope = getattr(model, 'rope', None)
     if rope is None:
         return ''
     if type(rope).__name__ == 'RotaryEmbeddingDinoV3':
+        for name, usual in _GRID_OF_DINOV3.items():
+            if (value := getattr(rope, name, usual)) != usual:
+                return f"rotary in the form of timm's {type(rope).__name__} with {name}={value}"
         return _rotary_name(getattr(rope, 'temperature', getattr(rope, 'base', None)))
     return f"rotary in the form of timm's {type(rope).__name__}"
 
