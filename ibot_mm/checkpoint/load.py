@@ -10,9 +10,9 @@ from torch import nn
 
 from ibot_mm.registry import MODELS
 
-from .adapt import compare_told
 from .architecture import tell_beside
 from .checkpoint import Checkpoint
+from .differences import compare_told
 from .export import LIBRARIES, Export
 from .family import Family
 from .locate import CheckpointError

@@ -10,11 +10,19 @@ from torch import Tensor
 from .convert import PATCHES, num_layers
 from .locate import CheckpointError
 from .names import ROTARY, match
+from .unseen import (
+    EPS,
+    activation_name,
+    activation_of_config,
+    activation_of_module,
+    eps_of_config,
+    rotary_of_json,
+    rotary_of_timm,
+)
 
 State = Mapping[str, Tensor]
 Reader = Callable[[Any], Any] | None
 FIRST = 'layers.0.'
-EPS = 1e-6  # of iBOT, DINO, DINOv2, timm
 ACTIVATIONS: dict[str, dict[str, Any]] = {
     'gelu': dict(type='GELU'),
     'gelu_tanh': dict(type='GELU', approximate='tanh'),
@@ -99,73 +107,6 @@ def _has_layer_norms(state: State) -> bool:
     return not norms or any(name.endswith('bias') for name in norms)
 
 
-def activation_name(module: Any) -> str:
-    """Return our name of an activation: of a module, a function, Hugging Face's or timm's name."""
-    if getattr(module, 'approximate', 'none') == 'tanh':
-        return 'gelu_tanh'
-    name = module if isinstance(module, str) else getattr(module, '__name__', type(module).__name__)
-    known = dict(
-        gelutanh='gelu_tanh', geluquick='quick_gelu', quickgelu='quick_gelu', gelunew='gelu_tanh',
-        gelupytorchtanh='gelu_tanh', swish='silu', gelupython='gelu',
-    )  # fmt: skip
-    plain = name.lower().replace('_', '').replace('activation', '')
-    return known.get(plain, plain)
-
-
-def _activation_of_module(module: Any) -> str:
-    """Of a backbone of mmpretrain or mmseg."""
-    ffn = module.layers[0].ffn
-    return 'silu' if hasattr(ffn, 'w3') else activation_name(ffn.layers[0][1])
-
-
-_GRID_OF_DINOV3 = dict(
-    grid_offset=0.0, grid_indexing='ij', normalize_coords='separate', rotate_half=True,
-    min_period=None,
-)  # fmt: skip
-
-
-def _rotary_of_timm(model: Any) -> str:
-    rope = getattr(model, 'rope', None)
-    if rope is None:
-        return ''
-    if type(rope).__name__ == 'RotaryEmbeddingDinoV3':
-        for name, usual in _GRID_OF_DINOV3.items():
-            if (value := getattr(rope, name, usual)) != usual:
-                return f"rotary in the form of timm's {type(rope).__name__} with {name}={value}"
-        return _rotary_name(getattr(rope, 'temperature', getattr(rope, 'base', None)))
-    return f"rotary in the form of timm's {type(rope).__name__}"
-
-
-def _rotary_name(base: float | None) -> str:
-    """Describe DINOv3's rotary position embedding, by the base of its periods."""
-    return ROTARY if base in (None, 100) else f'rotary of base {base:g}, not 100'
-
-
-def _rotary_of_json(config: dict[str, Any]) -> str | None:
-    if config.get('model_type') != 'dinov3_vit':
-        return None
-    parameters = config.get('rope_parameters') or {}
-    return _rotary_name(config.get('rope_theta', parameters.get('rope_theta')))
-
-
-def _eps_of_config(config: dict[str, Any]) -> float:
-    """Of our backbones and mmpretrain's ViTs 1e-6, of mm's Swins and mmseg's ViTs that of torch."""
-    if 'norm_cfg' in config:
-        return config['norm_cfg'].get('eps', 1e-5)
-    of_mmseg = not {'embed_dims', 'num_layers', 'num_heads'}.isdisjoint(config)
-    kind = config['type'].rpartition('.')[2]
-    return 1e-5 if of_mmseg or kind == 'SwinTransformer' else EPS
-
-
-def _activation_of_config(config: dict[str, Any]) -> str:
-    options = config.get('layer_cfgs', dict(ffn_type='origin') if config['type'] else {})
-    if options.get('ffn_type') == 'swiglu_fused':
-        return 'silu'
-    act_cfg = options.get('act_cfg', config.get('act_cfg', dict(type='GELU')))
-    tanh = act_cfg.get('approximate') == 'tanh'
-    return 'gelu_tanh' if tanh else activation_name(act_cfg['type'].rpartition('.')[2])
-
-
 _SECOND = f'{FIRST}ffn.layers.1.weight'
 _PLAIN = ('layers.{layer}.ffn.layers.0.0.{leaf}', 'layers.{layer}.ffn.layers.1.{leaf}')
 _GATED = ('layers.{layer}.ffn.w12.{leaf}', 'layers.{layer}.ffn.w3.{leaf}')
@@ -211,7 +152,7 @@ PARTS = (
     Part(
         'rotary', 'rotary position embedding',
         module=lambda m: ROTARY if getattr(m, 'rotary', False) else '',
-        timm=_rotary_of_timm, json=_rotary_of_json,
+        timm=rotary_of_timm, json=rotary_of_json,
         config=lambda c: ROTARY if c.get('rotary', not c['type']) else '',
         option=lambda a: dict(rotary=True), default='',
     ),
@@ -251,10 +192,10 @@ PARTS = (
     ),
     Part(
         'activation', 'activation of the feed-forward network',
-        module=_activation_of_module,
+        module=activation_of_module,
         timm=lambda m: activation_name(m.blocks[0].mlp.act),
         json=lambda c: activation_name(c['hidden_act']),
-        config=_activation_of_config,
+        config=activation_of_config,
         option=lambda a: dict(layer_cfgs=dict(act_cfg=ACTIVATIONS.get(a.activation))),
         default=lambda a: 'silu' if a.gated else 'gelu',
     ),
@@ -299,7 +240,7 @@ PARTS = (
         'norm_eps', 'eps of norms', kind=(int, float),
         module=lambda m: m.layers[0].ln1.eps, timm=lambda m: m.blocks[0].norm1.eps,
         json=lambda c: c.get('layer_norm_eps'),
-        config=_eps_of_config,
+        config=eps_of_config,
         option=lambda a: dict(norm_cfg=dict(type='LN', eps=a.norm_eps)), default=EPS,
     ),
 )  # fmt: skip

@@ -19,7 +19,8 @@ from .locate import CheckpointError
 from .positions import resize_window_table
 from .recognize import SWIN, Network
 from .report import LoadReport, size_of
-from .specification import EPS, PATCHES, activation_name
+from .specification import PATCHES
+from .unseen import EPS, activation_name
 
 INDEX = 'relative_position_index'  # computed, not learned
 _TABLE = 'relative_position_bias_table'

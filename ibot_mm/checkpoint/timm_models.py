@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .adapt import adapt, compare_told
+from .adapt import adapt
 from .architecture import describe_backbone, describe_network, grid_of, tell_beside
+from .differences import compare_told
 from .export import MASK_TOKEN, Export, Target
 from .family import Family
 from .formats import TIMM
