@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
+from .foreign_errors import LAYER_DECAY_ADVICE, OUT_TYPE_ADVICE, STOCK_LAYER_DECAY
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
@@ -43,9 +45,6 @@ OPERATORS_ADVICE = """Compile them, once, some ten minutes, by `make setup-full`
 
 # Those that mmengine's Runner adds itself.
 OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-
-# What mmdet and mmseg have for their own backbones, told by the names of their classes.
-STOCK_LAYER_DECAY = ('LearningRateDecayOptimizerConstructor', 'LayerDecayOptimizerConstructor')
 
 
 def installed_version(package: str) -> str | None:
@@ -266,18 +265,12 @@ def check_combinations(cfg: 'Config') -> None:
     if constructor in STOCK_LAYER_DECAY and scope in ('', *DOWNSTREAM):
         raise ValueError(
             f'{constructor} of {scope or cfg.get("default_scope")} does not know the layers of '
-            f'{network}. Use optim_wrapper=dict(constructor="ibot_mm.LayerDecayConstructor", '
-            'paramwise_cfg=dict(_delete_=True, layer_decay_rate=...)): it reads the number of '
-            'layers from the backbone.'
+            f'{network}. {LAYER_DECAY_ADVICE}'
         )
     classifier = str(model.get('type')).endswith('ImageClassifier') and not model.get('neck')
     pools = network == 'ibot_mm.FrozenFeatures'  # gives one vector for each image
     if classifier and not pools and model.get('head') and backbone.get('out_type', 'raw') == 'raw':
-        raise ValueError(
-            f'{network} gives all tokens, (B, 1 + N, D), and the head of a classifier takes '
-            'one vector for each image: set model.backbone.out_type="cls_token"; with '
-            'MaskedSwinTransformer use mmpretrain.SwinTransformer and GlobalAveragePooling instead.'
-        )
+        raise ValueError(f'{network} {OUT_TYPE_ADVICE}')
 
 
 def _missing(path: str | Path, package: str) -> ImportError:

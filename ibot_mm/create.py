@@ -50,6 +50,7 @@ def create_backbone(
     pretrained: str | Path | None = None,
     network: str = 'teacher',
     assume: dict[str, Any] | None = None,
+    prefix: str | None = None,
     **kwargs: Any,
 ) -> Any:
     """Build a backbone by its name, ready to give features.
@@ -60,6 +61,8 @@ def create_backbone(
             :meth:`ibot_mm.checkpoint.Checkpoint.open`. Defaults to None, random weights.
         network: 'teacher' or 'student', where the checkpoint has both. Defaults to 'teacher'.
         assume: What nothing in the file tells, such as ``dict(activation='quick_gelu')``.
+            Defaults to None.
+        prefix: What the names of the wanted network have in front, in place of ``network``.
             Defaults to None.
         **kwargs: Further arguments of :class:`ibot_mm.MaskedVisionTransformer` or
             :class:`ibot_mm.MaskedSwinTransformer`, such as ``img_size`` or ``out_indices``.
@@ -90,5 +93,5 @@ def create_backbone(
     if pretrained is not None:
         from .checkpoint import load_weights
 
-        load_weights(backbone, pretrained, network, assume=assume).log()
+        load_weights(backbone, pretrained, network, prefix, assume=assume).log()
     return backbone.eval()

@@ -28,6 +28,7 @@ def extract(
     device: str = 'cpu',
     config: str | Path | None = None,
     assume: dict[str, Any] | None = None,
+    prefix: str | None = None,
 ) -> tuple['np.ndarray | Path', list[str]]:
     """Extract features of all images below a folder, in the order of their names.
 
@@ -51,6 +52,8 @@ def extract(
         config: Pre-training config of the checkpoint, where that alone does not tell the network.
             Defaults to None.
         assume: What nothing in the checkpoint tells, such as ``dict(num_heads=6)``.
+            Defaults to None.
+        prefix: What the names of the wanted network have in front, in place of ``network``.
             Defaults to None.
 
     Returns:
@@ -85,7 +88,7 @@ def extract(
             pipeline=evaluation_view(image_size),
         )
     )
-    loaded = load_frozen_network(checkpoint, network, config, assume)
+    loaded = load_frozen_network(checkpoint, network, config, assume, prefix)
     paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
     names = [Path(path).relative_to(folder).as_posix() for path in paths]
     parts = _features(loaded, dataset, kind, num_blocks, batch_size, num_workers, device)

@@ -40,6 +40,8 @@ class Request:
         num_workers: Of each process. Defaults to 4.
         assume: What nothing in the checkpoint tells, such as ``dict(num_heads=6)``.
             Defaults to None.
+        prefix: What the names of the wanted network have in front, in place of ``network``.
+            Defaults to None.
     """
 
     checkpoint: str
@@ -56,6 +58,7 @@ class Request:
     batch_size: int = 128
     num_workers: int = 4
     assume: dict[str, Any] | None = None
+    prefix: str | None = None
 
 
 def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | None:
@@ -83,7 +86,7 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         raise ValueError('num_blocks and pooling are those of linear, which is not asked for')
     datasets = load_splits(request)
     network = load_frozen_network(
-        request.checkpoint, request.network, request.config, request.assume
+        request.checkpoint, request.network, request.config, request.assume, request.prefix
     )
     with_head = network.neck is not None
     check_protocols(request.protocols, options, len(datasets[0]), with_head)

@@ -39,6 +39,7 @@ def load_frozen_network(
     network: str = 'teacher',
     config: str | Path | None = None,
     assume: Mapping[str, Any] | None = None,
+    prefix: str | None = None,
 ) -> FrozenNetwork:
     """Load a network from a checkpoint alone, or as a pre-training config builds it.
 
@@ -50,22 +51,25 @@ def load_frozen_network(
             does not tell. Defaults to None.
         assume: What nothing in a checkpoint tells, such as ``dict(num_heads=6)``; not with a
             config. Defaults to None.
+        prefix: What the names of the wanted network have in front, in place of ``network``; not
+            with a config. Defaults to None.
 
     Raises:
         ValueError: If ``network`` is neither of the two, there is no such network, or ``config``
-            and ``assume`` are both given.
+            is given with ``assume`` or ``prefix``.
         CheckpointError: If the weights do not fit, or match nothing.
     """
     if network not in NETWORKS:
         raise ValueError(f'network must be one of {NETWORKS}, got {network!r}')
-    if config is not None and assume:
-        raise ValueError(f'assume={dict(assume)} has no meaning with a config, which says it all')
+    for name, given in dict(assume=assume, prefix=prefix).items():
+        if config is not None and given:
+            raise ValueError(f'{name}={given!r} has no meaning with a config, which says it all')
     if config is not None:
         loaded = _from_config(checkpoint, network, config)
     elif str(checkpoint) == 'none':
         raise ValueError("the checkpoint 'none', an untrained network, needs --config")
     else:
-        loaded = _from_checkpoint(checkpoint, network, assume)
+        loaded = _from_checkpoint(checkpoint, network, assume, prefix)
     for module in (loaded.backbone, loaded.neck):
         if module is not None:
             module.float().eval().requires_grad_(False)
@@ -75,7 +79,7 @@ def load_frozen_network(
 def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> FrozenNetwork:
     from mmengine.registry import init_default_scope
 
-    from ibot_mm.checkpoint import Checkpoint, CheckpointError
+    from ibot_mm.checkpoint import Checkpoint, CheckpointError, load_own
     from ibot_mm.compatibility import load_config
     from ibot_mm.engine.checkpointing import safe_loading
     from ibot_mm.registry import MODELS
@@ -89,17 +93,16 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
         with safe_loading():  # of what init_cfg names
             model.init_weights()
     else:
-        tensors = Checkpoint.open(checkpoint).tensors
-        own = model.state_dict()
-        state = {n.removeprefix('state_dict.'): tensor for n, tensor in tensors.items()}
-        wrong = [n for n in own if n not in state or state[n].shape != own[n].shape]
-        if wrong:
+        opened = Checkpoint.open(checkpoint)
+        if load_own(model, opened) is None:
+            own = model.state_dict()
+            state = {n.removeprefix('state_dict.'): t for n, t in opened.tensors.items()}
+            wrong = [n for n in own if n not in state or state[n].shape != own[n].shape]
             raise CheckpointError(
                 f'{checkpoint} is not a checkpoint of the model of {path}: {len(wrong)} of '
                 f'{len(own)} tensors are missing or of another shape, {", ".join(wrong[:4])}. '
                 'Leave the config out to build the network from the checkpoint alone'
             )
-        model.load_state_dict({n: state[n] for n in own})
     part = model.teacher if network == 'teacher' and hasattr(model, 'teacher') else model
 
     def prepare(images: Tensor) -> Tensor:
@@ -110,12 +113,12 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
 
 
 def _from_checkpoint(
-    checkpoint: str | Path, network: str, assume: Mapping[str, Any] | None
+    checkpoint: str | Path, network: str, assume: Mapping[str, Any] | None, prefix: str | None
 ) -> FrozenNetwork:
     from ibot_mm.checkpoint import Checkpoint, rebuild_backbone
 
     opened = Checkpoint.open(checkpoint)
-    backbone, report = rebuild_backbone(opened, network, assume=assume)
+    backbone, report = rebuild_backbone(opened, network, prefix, assume)
     report.log()
     neck = load_projection_head(opened.tensors, report.network)
     return FrozenNetwork(backbone, architecture(backbone), neck)

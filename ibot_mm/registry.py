@@ -23,6 +23,7 @@ from mmengine.registry import Registry
 from mmpretrain.registry import BATCH_AUGMENTS as MMPRETRAIN_BATCH_AUGMENTS
 
 from .compatibility import honor_init_cfg, honor_switched_off_hooks
+from .foreign_errors import explain_layer_decay
 
 SCOPE = 'ibot_mm'
 
@@ -56,3 +57,4 @@ WEIGHT_INITIALIZERS = _child(
 
 honor_init_cfg()
 honor_switched_off_hooks()
+explain_layer_decay()

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / 'ibot_mm'
 FILES = sorted(PACKAGE.rglob('*.py'))
 ROOMS = {'models', 'datasets', 'engine', 'evaluation', 'visualization'}
 MM = {'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'}
-SHARED = {'functional', 'registry', 'compatibility', 'private_api', 'version'}
+SHARED = {'functional', 'registry', 'compatibility', 'foreign_errors', 'private_api', 'version'}
 
 
 def imported_modules(

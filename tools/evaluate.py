@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from rich.console import Console
 
+from ibot_mm.checkpoint import add_network_arguments
 from ibot_mm.engine.distributed import finish_processes, start_processes
 from ibot_mm.evaluation import PROTOCOLS, Options, make_table
 from ibot_mm.frozen_evaluation import FIGURE, RESULTS, Request, evaluate_frozen
@@ -29,11 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--data', metavar='ROOT', help='images, train/CLASS and val/CLASS in it')
     parser.add_argument('--config', help='pre-training config, for its model and without --data')
-    parser.add_argument(
-        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='what the checkpoint does not tell, such as num_heads=6',
-    )  # fmt: skip
-    parser.add_argument('--network', choices=['teacher', 'student'], default=request.network)
+    add_network_arguments(parser)
     parser.add_argument(
         '--protocols', nargs='+', choices=PROTOCOLS, default=request.protocols, metavar='NAME',
         help=f'of {", ".join(PROTOCOLS)}; default: {" ".join(request.protocols)}',

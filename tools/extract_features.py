@@ -5,8 +5,8 @@ import argparse
 from collections.abc import Sequence
 
 import torch
-from mmengine.config import DictAction
 
+from ibot_mm.checkpoint import add_network_arguments
 from ibot_mm.feature_extraction import KINDS, extract
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help='.npy (names in a .txt beside it), .safetensors or .parquet',
     )
     parser.add_argument('--kind', choices=KINDS, default='cls', help='default: cls')
-    parser.add_argument('--network', choices=['teacher', 'student'], default='teacher')
+    add_network_arguments(parser)
     parser.add_argument('--num-blocks', type=int, default=1, help='last blocks of cls; default: 1')
     parser.add_argument('--image-size', type=int, default=224, help='pixels; default: 224')
     parser.add_argument('--dtype', choices=['float32', 'float16'], default='float32')
@@ -29,10 +29,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--num-workers', type=int, default=4, help='default: 4')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--config', help='pre-training config of the checkpoint, if it is needed')
-    parser.add_argument(
-        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='what the checkpoint does not tell, such as num_heads=6',
-    )  # fmt: skip
     args = parser.parse_args(argv)
     out, names = extract(**vars(args))
     print(f'{out}: features of {len(names)} images')

@@ -9,7 +9,7 @@ from mmengine.config import DictAction
 from mmengine.fileio import dump
 from mmengine.runner import Runner
 
-from ibot_mm.checkpoint import load_model
+from ibot_mm.checkpoint import add_network_arguments, load_model, network_options
 from ibot_mm.compatibility import load_config
 from ibot_mm.engine.checkpointing import force_safe_loading
 from ibot_mm.engine.distributed import finish_processes, prepare_cpu_processes
@@ -21,6 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', help="file, folder, address or package::model; 'none' for untrained weights"
     )
+    add_network_arguments(parser)
     parser.add_argument('--work-dir', help='where to log (default: work_dirs/<config>)')
     parser.add_argument('--out', help='file for the metrics, .json, .yaml or .pkl')
     parser.add_argument(
@@ -55,7 +56,7 @@ def main() -> None:
         # The Runner initializes weights to train only; start where a training starts.
         model.init_weights()
     else:
-        load_model(model, args.checkpoint).log()
+        load_model(model, args.checkpoint, **network_options(args)).log()
         runner.call_hook('after_load_checkpoint', checkpoint=dict(state_dict=model.state_dict()))
     metrics = runner.test()
     if args.out:

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Weights of any origin: locate, open, recognize, describe, adapt, load or export, report."""
 
+from .arguments import add_network_arguments, network_options
 from .checkpoint import Checkpoint
 from .export import LIBRARIES, Export
 from .formats.published import published_to_ibot_mm
@@ -10,6 +11,7 @@ from .load import (
     export_backbone,
     export_checkpoint,
     load_model,
+    load_own,
     load_weights,
     rebuild_backbone,
 )
@@ -27,12 +29,15 @@ __all__ = [
     'LoadReport',
     'Pretrained',
     'PretrainedHead',
+    'add_network_arguments',
     'backbone_config',
     'check_output',
     'export_backbone',
     'export_checkpoint',
     'load_model',
+    'load_own',
     'load_weights',
+    'network_options',
     'publish',
     'published_to_ibot_mm',
     'read_head',

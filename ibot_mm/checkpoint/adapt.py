@@ -1,15 +1,23 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Making the weights of a ViT those of a backbone, both under our names, and what prevents it."""
+"""Making the weights of a ViT those of a backbone, both under our names."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, zeros_like
 
-from .architecture import Architecture, ask
+from .architecture import Architecture
 from .convert import num_layers, revert
+from .differences import (
+    compare_unseen,
+    differences_of_parts,
+    differences_of_positions,
+    differences_of_size,
+    is_left_out,
+    option_of,
+)
 from .locate import CheckpointError
-from .names import COMPUTED, ROTARY, Format
+from .names import COMPUTED, Format
 from .positions import (
     fit_position_embedding,
     inflate_kernel,
@@ -18,22 +26,12 @@ from .positions import (
 )
 from .recognize import Network, find_networks
 from .report import LoadReport, summary
-from .specification import PARTS, PATCHES, UNSEEN, Part, part_of
+from .specification import PATCHES, Part, part_of
 
 State = dict[str, Tensor]
 _MAY_BE_ZERO = ('attn.qkv.bias', PATCHES.replace('weight', 'bias'))
 _TABLE = 'attn.relative_position_bias_table'
 _SHARED_TABLE = 'rel_pos_bias.relative_position_bias_table'
-_POSITIONS = {
-    'learned': 'set rotary=False (of mmpretrain.BEiTViT use_rel_pos_bias=False and '
-    'use_abs_pos_emb=True)',
-    'relative': 'only mmpretrain.BEiTViT has such a bias, take it as backbone, with '
-    'use_rel_pos_bias=True',
-    'learned and relative': 'take mmpretrain.BEiTViT as backbone, with use_rel_pos_bias=True and '
-    'use_abs_pos_emb=True',
-    ROTARY: "set rotary=True (an option of ibot_mm's backbones)",
-}
-_OTHER_POSITIONS = "no backbone here has such positions; ibot_mm.TimmVisionTransformer has timm's"
 
 
 def adapt(
@@ -43,6 +41,7 @@ def adapt(
     ours: Architecture,
     title: str,
     grid: tuple[int, int],
+    advice: str = '',
 ) -> LoadReport:
     """Change the weights of a network into such as a backbone has, and report what was done.
 
@@ -53,6 +52,7 @@ def adapt(
         ours: What the backbone is.
         title: Its class.
         grid: Patches (h, w) of the images that the backbone is for.
+        advice: How to end a difference. Defaults to '', by the options of our backbones.
 
     Returns:
         What would be loaded, with names and shapes of ``own``; what keeps weights from being
@@ -70,17 +70,21 @@ def adapt(
         left_out=network.left_out(),
         new=[*filled.weights.unknown, *extras],  # such as a pyramid: no checkpoint of a ViT has it
     )
-    _fit_patches(source, target, report)
-    sizes = _differences_of_size(theirs, ours, source)
+
+    def advise(part: Part, value: Any = None) -> str:
+        return advice or option_of(part, theirs, value)
+
+    fit_patches(source, target, report)
+    sizes = differences_of_size(theirs, ours, source, advise)
     report.differences += sizes
     if not theirs.layer_norm:
         report.differences.append('norms: RMSNorm in the checkpoint, layer norm in the backbone')
     _share_table(source, target)
     _settle_biases(source, target, report)
     if not sizes:  # which are often the cause of the rest
-        report.differences += _difference_of_positions(theirs, ours)
-        report.differences += _differences_of_parts(theirs, source, target)
-    _compare_unseen(theirs, ours, report)
+        report.differences += differences_of_positions(theirs, ours, advice)
+        report.differences += differences_of_parts(theirs, source, target, advise)
+    compare_unseen(theirs, ours, report, advise)
     _resize(source, target, network.format, theirs.grid or grid, grid, report)
     _sort_out(source, target, report)
     weights = {name: tensor for name, tensor in source.items() if name in target}
@@ -89,7 +93,8 @@ def adapt(
     return report
 
 
-def _fit_patches(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
+def fit_patches(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
+    """Resample the kernel of the patch embedding to other patches and channels, and say so."""
     kernel, wanted = source[PATCHES], target[PATCHES].shape
     changes = []
     if kernel.shape[1] == 3 != wanted[1]:
@@ -102,104 +107,6 @@ def _fit_patches(source: State, target: Mapping[str, Tensor], report: LoadReport
     if changes:
         source[PATCHES] = kernel
         report.resized[PATCHES] = ', '.join(changes)
-
-
-def _option(part: Part, architecture: Architecture, value: Any = None) -> str:
-    """How a backbone is made to have a part as an architecture has it."""
-    if part.advice:
-        return part.advice.format(number=value)
-    options = part.option(architecture) if part.option else {}
-    if 'arch' in options:
-        return f'set {_written(options["arch"])} in arch'
-    return f'set {_written(options)}'
-
-
-def _differences_of_size(theirs: Architecture, ours: Architecture, source: State) -> list[str]:
-    """Differences of depth, width and the like, each with the option that ends it."""
-    found = []
-    for part in (part for part in PARTS if part.size):
-        value, wanted = theirs.values[part.name], ours.values[part.name]
-        if part.name == 'in_channels':
-            value = source[PATCHES].shape[1]  # which may have been inflated
-        both = not part.parameters or (value and wanted)
-        hidden = part.name == 'hidden' and theirs.gated != ours.gated
-        if value != wanted and both and not hidden:
-            advice = _option(part, theirs, value)
-            found.append(
-                f'{part.title}: {value} in the checkpoint, {wanted} in the backbone; {advice}'
-            )
-    return found
-
-
-def _differences_of_parts(
-    theirs: Architecture, source: State, target: Mapping[str, Tensor]
-) -> list[str]:
-    """Parts that only one has, positions apart, each with the option that ends it."""
-    found = []
-    for name, part in _parts(name for name in source if name not in target).items():
-        if not _is_left_out(name, target) and part.name != 'grid':
-            advice = _option(part, theirs, theirs.values[part.name])
-            found.append(f'the checkpoint has {part.title}, the backbone has none: {advice}')
-    for part in _parts(name for name in target if name not in source).values():
-        lacking = part.lacking
-        if lacking is None:
-            lacking = f'set {_written(part.option(theirs))}' if part.option else ''
-        if lacking and not part.may_start_new and part.name != 'grid':
-            found.append(f'the backbone has {part.title}, the checkpoint has none: {lacking}')
-    return found
-
-
-def _parts(names: Any) -> dict[str, Part]:
-    """Return the first name of each part."""
-    found: dict[str, tuple[str, Part]] = {}
-    for name in names:
-        if part := part_of(name):
-            found.setdefault(part.name, (name, part))
-    return dict(found.values())
-
-
-def _difference_of_positions(theirs: Architecture, ours: Architecture) -> list[str]:
-    """Describe how networks differ in knowing where a patch is, with the option that ends it."""
-    source, target = theirs.positions, ours.positions
-    if 'rotary' in theirs.unclear or (source == target and source != 'of an unknown kind'):
-        return []
-    return [
-        f'the positions in the checkpoint are {source}, in the backbone {target}: '
-        f'{_POSITIONS.get(source, _OTHER_POSITIONS)}'
-    ]
-
-
-def _compare_unseen(theirs: Architecture, ours: Architecture, report: LoadReport) -> None:
-    """Compare what weights do not show: heads, activation, the eps of norms."""
-    for part in UNSEEN:
-        value, wanted = theirs.values[part.name], ours.values[part.name]
-        source = theirs.sources.get(part.name, '')
-        told = not source.startswith(('usual', 'not told')) or part.name == 'rotary'
-        if part.name in theirs.unclear:
-            report.differences.append(f'{ask(part.name)} ({theirs.unclear[part.name]})')
-        elif not told:
-            if value in (wanted, None):
-                report.assumed.append(f'{_words(part, wanted)}, {source}')
-            else:
-                report.notes.append(
-                    f'Nothing in the file tells its {part.title}: the backbone has {wanted}, '
-                    f'{value} is {source}.'
-                )
-        elif part.name == 'norm_eps':
-            if abs(value - wanted) > 2e-6:
-                report.notes.append(
-                    f'Norms of its network have an eps of {value}, those of the backbone '
-                    f"{wanted}: set norm_cfg=dict(type='LN', eps={value})."
-                )
-        elif part.name != 'rotary' and value != wanted:  # which is compared with the positions
-            report.differences.append(
-                f'the checkpoint has {_words(part, value)}, the backbone {wanted}: '
-                f'{_option(part, theirs, value)}'
-            )
-
-
-def _words(part: Part, value: Any) -> str:
-    return f'{value} {part.title}' if type(value) is int else f'{part.title}: {value}'
 
 
 def _share_table(source: State, target: Mapping[str, Tensor]) -> None:
@@ -250,7 +157,7 @@ def _resize(
 def _sort_out(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
     """Take from the source what cannot be loaded, and say what becomes of everything."""
     for name in list(source):
-        if name not in target and _is_left_out(name, target):
+        if name not in target and is_left_out(name, target):
             part = part_of(name)
             report.left_out.setdefault(part.title if part else '', []).append(name)
             del source[name]
@@ -269,25 +176,3 @@ def _sort_out(source: State, target: Mapping[str, Tensor], report: LoadReport) -
     if report.missing:
         names = summary(report.missing)
         report.differences.append(f'the checkpoint is not complete, it lacks {names}')
-
-
-def _is_left_out(name: str, target: Container[str]) -> bool:
-    """Whether a parameter of a checkpoint can be left out, which the backbone does not have.
-
-    A backbone without [CLS] is meant for patches only; registers and distillation token go too.
-    """
-    if name in ('register_tokens', 'dist_token') and 'cls_token' not in target:
-        return True
-    part = part_of(name)
-    return part is not None and part.may_drop
-
-
-def _written(options: Mapping[str, Any]) -> str:
-    """Arguments as one would write them in a config."""
-
-    def value(of: Any) -> str:
-        if isinstance(of, dict):
-            return f'dict({_written(of)})'
-        return repr(of).replace('e-0', 'e-') if isinstance(of, float) else repr(of)
-
-    return ', '.join(f'{name}={value(of)}' for name, of in options.items())

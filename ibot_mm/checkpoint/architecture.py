@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .checkpoint import Checkpoint
 from .locate import CheckpointError
 from .metadata import pair, read_metadata, tell
 from .positions import TOKENS_BEFORE_PATCHES, source_layout
@@ -141,32 +142,52 @@ def describe_network(network: Network, grid: tuple[int, int] | None = None) -> A
         CheckpointError: If what is assumed is of no use, the patches of the position embedding
             cannot be told, or essential weights are missing.
     """
-    state, given = network.weights.state, _check(network.assume)
-    told, origin = read_metadata(network.checkpoint)
-    values = _shown(state)
-    names = {network.prefix, *state, *network.weights.left_out}
-    sources, unclear = {}, {}
+    state = network.weights.state
+    told, unclear = tell_network(network)
+    values, sources = _shown(state), {}
     for part in UNSEEN:
-        rules = network.format.rules
-        rule = next((r for r in rules if r.part == part.name and r.when(names)), None)
-        if part.name in given:
-            found = given[part.name], 'as given'
-        elif told.get(part.name) is not None:
-            found = told[part.name], f'by {origin}'
-        elif rule is not None and rule.value is not None:
-            found = rule.value, f'as {network.format.title} has it'
-        else:
-            found = _usual(part, values)
-            if rule is not None:
-                unclear[part.name] = rule.why
+        found = told[part.name] if part.name in told else _usual(part, values)
         values[part.name], sources[part.name] = found
     heads, channels = values['num_heads'], values['embed_dims']
     if heads and channels % heads:
         raise CheckpointError(f'{channels} channels are not divisible by {heads} heads')
     values['grid'] = None
     if 'pos_embed' in state:
-        values['grid'] = _grid(network, given.get('img_size') or told.get('img_size'), grid)
+        size = told['img_size'][0] if 'img_size' in told else None
+        values['grid'] = _grid(network, size, grid)
     return Architecture(values, sources, unclear)
+
+
+def tell_network(network: Network) -> tuple[dict[str, tuple[Any, str]], dict[str, str]]:
+    """Tell what leaves no trace in weights: by what is assumed, else stored, else of the format.
+
+    Returns:
+        Name of a part, or 'img_size', -> value, and what tells it; name of a part that must be
+        told -> who has which.
+
+    Raises:
+        CheckpointError: If what is assumed is of no use.
+    """
+    told = tell_beside(network.checkpoint, network.assume)
+    unclear: dict[str, str] = {}
+    names = {network.prefix, *network.weights.state, *network.weights.left_out}
+    rules = network.format.rules
+    for name in (part.name for part in UNSEEN if part.name not in told):
+        rule = next((r for r in rules if r.part == name and r.when(names)), None)
+        if rule is not None and rule.value is not None:
+            told[name] = rule.value, f'as {network.format.title} has it'
+        elif rule is not None:
+            unclear[name] = rule.why
+    return told, unclear
+
+
+def tell_beside(
+    checkpoint: Checkpoint, assume: Mapping[str, Any] = {}
+) -> dict[str, tuple[Any, str]]:
+    """Tell what is assumed, or stored beside the tensors, see :func:`tell_network`."""
+    stored, origin = read_metadata(checkpoint)
+    told = {name: (value, f'by {origin}') for name, value in stored.items() if value is not None}
+    return told | {name: (value, 'as given') for name, value in _check(assume).items()}
 
 
 def describe_backbone(backbone: Any) -> Architecture:
@@ -202,6 +223,9 @@ def _check(assume: Mapping[str, Any]) -> dict[str, Any]:
         given['rotary'] = ROTARY if given['rotary'] is True else given['rotary'] or ''
     if 'img_size' in given:
         given['img_size'] = pair(given['img_size'])
+    for name, value in given.items():
+        if value is None or name in BY_NAME and not BY_NAME[name].allows(value):
+            raise CheckpointError(f'assume: {name} cannot be {assume[name]!r}')
     return given
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 from torch import Tensor
 
-from .locate import CheckpointError, find_file
+from .locate import FILES, CheckpointError, find_file
 from .read import read_content
 
 _STATES = (
     *('optimizer', 'optimizer_state_dict', 'optimizer_states', 'optimizers'),
     *('gradients', 'log_history'),  # of our own trainings
 )
+_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 # Names that torch puts between those of modules: compiled, sharded, recomputed.
 _WRAPPERS = re.compile(r'(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 
@@ -34,7 +35,8 @@ class Checkpoint:
         meta: What mmengine, and tools of this project, store beside them; ``cfg`` is the text of
             the training's config. Objects of classes are left out.
         config: The JSON beside the file: Hugging Face's or timm's ``config.json``, or
-            ``open_clip_config.json``.
+            ``open_clip_config.json``. A file that is not named as those libraries name it must be
+            the only one in its folder.
     """
 
     location: str
@@ -97,6 +99,11 @@ class Checkpoint:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    """Of the folder of a file, where it cannot be that of another file."""
+    own_name = file.name in FILES or re.search(r'-of-\d+\.\w+$', file.name)
+    beside = {f.name for f in file.parent.glob('*') if f.suffix in _SUFFIXES}
+    if not own_name and beside > {file.name}:
+        return {}
     for name in ('config.json', 'open_clip_config.json'):
         try:
             config = json.loads(file.with_name(name).read_text())

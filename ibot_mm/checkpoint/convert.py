@@ -12,6 +12,7 @@ from .names import Format, Row, find_row, match
 
 State = Mapping[str, Tensor]
 PATCHES = 'patch_embed.projection.weight'
+_VECTORS = re.compile(r'(^|[._])(ln\d|norm\d*|gamma\d)\.weight$')
 TOKENS = ('cls_token', 'dist_token', 'register_tokens', 'mask_token')
 
 
@@ -22,7 +23,8 @@ class Converted:
     Args:
         state: Our name -> tensor; tokens have shape (1, number, D).
         left_out: Name in the format -> what it is; nothing of ours corresponds to it.
-        unknown: Names that the format does not have.
+        unknown: Names that the format does not have, or whose tensors no network can have: whole
+            numbers, another number of dimensions.
     """
 
     state: dict[str, Tensor] = field(default_factory=dict)
@@ -56,8 +58,29 @@ def convert(state_dict: State, format: Format) -> Converted:
         else:
             converted.unknown.append(name)
     for ours, (row, tensors) in parts.items():
-        converted.state[ours] = _join(ours, row, tensors)
+        _check_parts(ours, tensors)
+        try:
+            joined = _join(ours, row, tensors)
+        except (RuntimeError, IndexError):  # shapes that do not go together
+            joined = None
+        if joined is not None and _is_parameter(ours, joined):
+            converted.state[ours] = joined
+        else:
+            converted.unknown += [name for name, part in tensors.items() if part is not None]
     return converted
+
+
+def _is_parameter(ours: str, tensor: Tensor) -> bool:
+    """Whether a tensor can be what is called so: floating, of so many dimensions."""
+    if ours.endswith('relative_position_index'):  # computed
+        return True
+    if ours == 'pos_embed' or ours in TOKENS:
+        dimensions = {3, 4} if ours == 'pos_embed' else {3}
+    elif ours.endswith('bias') or _VECTORS.search(ours):
+        dimensions = {1}
+    else:
+        dimensions = {4} if ours == PATCHES else {2}
+    return tensor.is_floating_point() and tensor.ndim in dimensions
 
 
 def revert(state_dict: State, format: Format, like: State) -> dict[str, Tensor]:
@@ -121,14 +144,15 @@ def _split(row: Row, tensor: Tensor) -> Sequence[Tensor]:
     return row.parts.split(tensor, len(row.names))
 
 
+def _check_parts(ours: str, parts: dict[str, Tensor | None]) -> None:
+    missing = [name for name, part in parts.items() if part is None]
+    if missing and ours.endswith('weight'):
+        raise CheckpointError(
+            f'it is not complete: it has some of {", ".join(parts)} and lacks {", ".join(missing)}'
+        )
+
+
 def _join(ours: str, row: Row, parts: dict[str, Tensor | None]) -> Tensor:
-    if len(parts) > 1:
-        missing = [name for name, part in parts.items() if part is None]
-        if missing and ours.endswith('weight'):
-            raise CheckpointError(
-                f'it is not complete: it has some of {", ".join(parts)} and lacks '
-                f'{", ".join(missing)}'
-            )
     tensor = row.parts.join(list(parts.values()))
     if ours in TOKENS or ours == 'pos_embed' and row.flat:
         return tensor.reshape(1, -1, tensor.shape[-1])
@@ -154,4 +178,6 @@ def _is_gated(state_dict: State, format: Format) -> bool:
             weights[row.ours] = state_dict.get(name)
     up, down = weights.values()
     # Values and gates in one tensor: twice as many channels as the second layer takes.
-    return up is not None and down is not None and up.shape[0] == 2 * down.shape[1]
+    if up is None or down is None or {up.ndim, down.ndim} != {2}:
+        return False
+    return up.shape[0] == 2 * down.shape[1]

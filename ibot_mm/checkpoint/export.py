@@ -15,7 +15,8 @@ from .convert import express
 from .formats import HF_DINOV2, HF_DINOV3, HF_VIT, MMPRETRAIN, PUBLISHED, TIMM, TIMM_DINOV3
 from .locate import CheckpointError
 from .names import Format
-from .specification import BY_NAME, EPS, PATCHES, part_of
+from .specification import BY_NAME, PATCHES, part_of
+from .unseen import EPS
 
 MASK_TOKEN = 'the mask token, which only pre-training needs'
 

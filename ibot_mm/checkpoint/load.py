@@ -10,10 +10,13 @@ from torch import nn
 
 from ibot_mm.registry import MODELS
 
+from .architecture import tell_beside
 from .checkpoint import Checkpoint
+from .differences import compare_told
 from .export import LIBRARIES, Export
 from .family import Family
 from .locate import CheckpointError
+from .metadata import tell
 from .recognize import TIMM_MODEL, Network, find_networks, recognize
 from .report import LoadReport, summary
 from .specification import PATCHES
@@ -88,58 +91,87 @@ def load_weights(
     opened = Checkpoint.open(checkpoint)
     with opened.named_in_errors():
         report = family.compare(backbone, recognize(opened, network, prefix, assume))
-    if report.differences and strict:
-        raise CheckpointError(
-            '\n'.join(
-                [
-                    f'{opened.location} ({report.format}) does not fit {report.backbone}:',
-                    *(f'  - {difference}' for difference in report.differences),
-                    'With strict=False what fits is loaded, with a warning.',
-                ]
-            )
-        )
+    if strict:
+        _refuse_differences(report, 'With strict=False what fits is loaded, with a warning.')
     if not report.state:
         raise CheckpointError(f'{opened.location}: no tensor of it fits {report.backbone}.')
     backbone.load_state_dict(report.state, strict=False)
     return report
 
 
+def _refuse_differences(report: LoadReport, *way_out: str) -> None:
+    if report.differences:
+        title = f'{report.checkpoint} ({report.format}) does not fit {report.backbone}:'
+        found = (f'  - {difference}' for difference in report.differences)
+        raise CheckpointError('\n'.join([title, *found, *way_out]))
+
+
 def load_model(
     model: nn.Module,
-    checkpoint: str | Path,
+    checkpoint: str | Path | Checkpoint,
     network: str = 'teacher',
+    prefix: str | None = None,
     assume: Mapping[str, Any] | None = None,
+    whole: bool = True,
 ) -> LoadReport:
     """Fill a whole model for evaluation, from its own checkpoint or any other.
 
     Args:
         model: Algorithm, classifier, detector or segmentor. A pre-training, one with a
-            ``teacher``, is evaluated by its backbones and takes every checkpoint of one; other
-            models need all of their weights.
-        checkpoint, network, assume: As of :func:`load_weights`.
+            ``teacher``, is evaluated by its backbones and takes every checkpoint of one.
+        checkpoint, network, prefix, assume: As of :func:`load_weights`.
+        whole: Whether other models need all of their weights, rather than those of the backbone.
+            Defaults to True.
 
     Raises:
-        CheckpointError: If the file cannot be read or lacks weights of the model.
+        CheckpointError: If the file cannot be read, lacks weights of the model, or is told to be
+            of another network with the same tensors.
     """
     opened = Checkpoint.open(checkpoint)
-    own = model.state_dict()
-    for prefix in ('state_dict.', '', 'model.', 'module.'):
-        state = {n: opened.tensors.get(prefix + n) for n in own}
-        fits = {n: t for n, t in state.items() if t is not None and t.shape == own[n].shape}
-        if len(fits) == len(own):
-            model.load_state_dict(fits)
-            title = type(model).__name__
-            return LoadReport(opened.location, 'the model itself', prefix, title, list(own))
+    report = None if prefix else load_own(model, opened)
+    if report:
+        return report
     teacher: Any = getattr(model, 'teacher', None)
-    if teacher is None:
+    backbone = model.get_submodule('backbone')
+    if teacher is None and whole:
+        own = model.state_dict()
         lacking = [n for n in own if not any(name.endswith(n) for name in opened.tensors)]
         raise CheckpointError(
             f'{opened.location} does not hold all of this {type(model).__name__}: it lacks '
             f'{summary(lacking) or "tensors of its shapes"}. Give a checkpoint of its training; a '
             'backbone alone goes into init_cfg of the backbone.'
         )
-    load_weights(model.get_submodule('backbone'), opened, network, assume=assume)
-    return load_weights(teacher.backbone, opened, network, assume=assume)
+    report = load_weights(backbone, opened, network, prefix, assume=assume)
+    if teacher is None:
+        return report
+    return load_weights(teacher.backbone, opened, network, prefix, assume=assume)
+
+
+def load_own(model: nn.Module, opened: Checkpoint) -> LoadReport | None:
+    """Fill a model from a checkpoint of its training, which has all of its tensors.
+
+    Returns:
+        What was loaded; None if the checkpoint is not of such a model.
+
+    Raises:
+        CheckpointError: If what is stored beside the tensors, such as the heads of a ViT, is not
+            so in the backbone.
+    """
+    own, title = model.state_dict(), type(model).__name__
+    for prefix in ('state_dict.', '', 'model.', 'module.'):
+        state = {n: opened.tensors.get(prefix + n) for n in own}
+        fits = {n: t for n, t in state.items() if t is not None and t.shape == own[n].shape}
+        if len(fits) < len(own):
+            continue
+        report = LoadReport(opened.location, 'the model itself', prefix, title, list(own))
+        backbone = getattr(model, 'backbone', None)
+        timm_model = getattr(backbone, 'timm_model', None)
+        ours = tell('timm', timm_model) if timm_model else tell('module', backbone)
+        compare_told(tell_beside(opened), ours, report)
+        _refuse_differences(report)
+        model.load_state_dict(fits)
+        return report
+    return None
 
 
 def rebuild_backbone(

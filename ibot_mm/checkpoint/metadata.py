@@ -26,7 +26,7 @@ def read_metadata(checkpoint: Checkpoint) -> tuple[dict[str, Any], str]:
         return _of_open_clip(config['model_cfg']), 'open_clip_config.json'
     nested = config.get('vision_config', config.get('backbone_config'))
     config = nested if isinstance(nested, dict) else config
-    if config.get('num_attention_heads'):  # Hugging Face's
+    if config.get('num_attention_heads') or config.get('hidden_act'):  # Hugging Face's
         told = tell('json', dict(config)) | dict(img_size=pair(config.get('image_size')))
         if config.get('use_swiglu_ffn'):  # which has an activation of its own
             told['activation'] = 'silu'
@@ -41,9 +41,9 @@ def read_metadata(checkpoint: Checkpoint) -> tuple[dict[str, Any], str]:
 
 def pair(size: Any) -> tuple[int, int] | None:
     """Return a size (H, W) that may be told as one number; None where it is not told."""
-    if isinstance(size, (list, tuple)):
-        return size[0], size[1]
-    return (size, size) if isinstance(size, int) else None
+    sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+    is_size = len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
+    return (sides[0], sides[1]) if is_size else None
 
 
 def tell(source: str, of: Any) -> dict[str, Any]:
@@ -56,10 +56,12 @@ def tell(source: str, of: Any) -> dict[str, Any]:
     told = {}
     for part in UNSEEN:
         try:
-            told[part.name] = getattr(part, source)(of)
-        except (KeyError, TypeError, AttributeError, IndexError):
+            value = getattr(part, source)(of)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             continue  # it does not tell
-    return {name: value for name, value in told.items() if value is not None}
+        if part.allows(value):
+            told[part.name] = value
+    return told
 
 
 def _of_timm(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def _of_timm(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
         with torch.device('meta'):
             model = timm.create_model(name.split('/')[-1], num_classes=0, **options)
-    except (ImportError, RuntimeError, TypeError):
+    except Exception:  # of a name or options that this timm does not know
         return {}
     return tell('timm', model)
 
@@ -80,6 +82,9 @@ def _of_open_clip(config: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if vision.get('timm_model_name'):
         return _of_timm(vision['timm_model_name'], {})
-    heads = vision['width'] // vision.get('head_width', 64) if vision.get('width') else None
     activation = 'quick_gelu' if config.get('quick_gelu') else 'gelu'
-    return dict(num_heads=heads, activation=activation, img_size=pair(vision.get('image_size')))
+    told = dict(activation=activation, img_size=pair(vision.get('image_size')))
+    try:
+        return told | dict(num_heads=vision['width'] // vision.get('head_width', 64))
+    except (KeyError, TypeError, ZeroDivisionError):
+        return told

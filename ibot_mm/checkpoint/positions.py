@@ -131,10 +131,11 @@ def resize_window_table(table: Tensor, length: int) -> Tensor:
         length: Number of entries wanted, a square too.
 
     Returns:
-        Shape (length, heads); the table itself where it has that length.
+        Shape (length, heads); the table itself where it has that length, or is of a window that
+        is not square.
     """
     source, target = math.isqrt(len(table)), math.isqrt(length)
-    if source == target:
+    if source == target or source**2 != len(table) or target**2 != length:
         return table
     maps = table.T.unflatten(1, (source, source))[None]  # (1, heads, side, side)
     resized = F.interpolate(maps.float(), size=(target, target), mode='bicubic')

@@ -112,7 +112,7 @@ def recognize(
     """
     if network not in ('teacher', 'student'):
         raise CheckpointError(f"network must be 'teacher' or 'student', got {network!r}")
-    networks = find_networks(checkpoint, assume)
+    networks = find_networks(checkpoint, assume, with_others=prefix is not None)
     if not networks:
         raise CheckpointError(_why_none(_opened(checkpoint).tensors))
     prefixes = [n.prefix for n in networks]
@@ -137,9 +137,17 @@ def recognize(
 
 
 def find_networks(
-    checkpoint: Checkpoint | Mapping[str, Tensor], assume: Mapping[str, Any] | None = None
+    checkpoint: Checkpoint | Mapping[str, Tensor],
+    assume: Mapping[str, Any] | None = None,
+    with_others: bool = False,
 ) -> list[Network]:
-    """Find all backbones, by the names that some format gives to the patch embedding."""
+    """Find all backbones, by the names that some format gives to the patch embedding.
+
+    Args:
+        checkpoint, assume: As of :func:`recognize`.
+        with_others: Whether to name those too that the checkpoint was not made for, see
+            :data:`OTHERS`. Defaults to False.
+    """
     opened = _opened(checkpoint)
     anchors = {format.anchor for format in FORMATS}
     prefixes = [
@@ -150,7 +158,7 @@ def find_networks(
     ]
     networks = []
     for prefix in dict.fromkeys(prefixes):
-        if not OTHERS.isdisjoint(prefix.split('.')):
+        if not with_others and not OTHERS.isdisjoint(prefix.split('.')):
             continue
         tensors = opened.tensors.items()
         own = _without_chunks({n.removeprefix(prefix): t for n, t in tensors
@@ -172,8 +180,7 @@ def _read(prefix: str, own: Mapping[str, Tensor]) -> tuple[str, Format, Converte
     present = (f for f in FORMATS if all(name in own for name in (f.anchor, *f.requires)))
     format = max(present, key=lambda f: sum(map(f.explains, kinds)))  # explains most names
     weights = convert(own, format)
-    patches = weights.state.get(PATCHES)
-    if patches is None or patches.ndim != 4:
+    if PATCHES not in weights.state:
         return None
     # Layers of timm's may have names that only timm's own model has.
     if not num_layers(weights.state) and not (

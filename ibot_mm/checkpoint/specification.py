@@ -10,11 +10,19 @@ from torch import Tensor
 from .convert import PATCHES, num_layers
 from .locate import CheckpointError
 from .names import ROTARY, match
+from .unseen import (
+    EPS,
+    activation_name,
+    activation_of_config,
+    activation_of_module,
+    eps_of_config,
+    rotary_of_json,
+    rotary_of_timm,
+)
 
 State = Mapping[str, Tensor]
 Reader = Callable[[Any], Any] | None
 FIRST = 'layers.0.'
-EPS = 1e-6  # of iBOT, DINO, DINOv2, timm
 ACTIVATIONS: dict[str, dict[str, Any]] = {
     'gelu': dict(type='GELU'),
     'gelu_tanh': dict(type='GELU', approximate='tanh'),
@@ -39,6 +47,7 @@ class Part:
         option: Arguments of our backbone that make it so.
         default: What those arguments are when left out, or a function of the architecture.
         parameters: Templates of its parameters' names.
+        kind: Types of its value, where it is told.
         size: Whether it is a number that must be equal, rather than something present or not.
         may_drop: Whether a backbone may do without it, leaving parameters of the checkpoint out.
         may_start_new: Whether a backbone may have it anew.
@@ -59,12 +68,18 @@ class Part:
     option: Callable[[Any], dict[str, Any]] | None = None
     default: Any = None
     parameters: tuple[str, ...] = ()
+    kind: type | tuple[type, ...] = str
     size: bool = False
     may_drop: bool = False
     may_start_new: bool = False
     advice: str = ''
     lacking: str | None = None
     words: tuple[str, str] = ('', '')
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a told value can be the part's."""
+        is_kind = isinstance(value, self.kind) and isinstance(value, bool) == (self.kind is bool)
+        return is_kind and (isinstance(value, (bool, str)) or value > 0)
 
     def usual(self, architecture: Any) -> Any:
         """Say what the arguments of our backbone, left out, make of the part."""
@@ -90,55 +105,6 @@ def _has_layer_norms(state: State) -> bool:
     """Whether a norm of a layer has a bias, which RMSNorm does not have."""
     norms = [name for name in state if name.startswith('layers.') and '.ln' in name]
     return not norms or any(name.endswith('bias') for name in norms)
-
-
-def activation_name(module: Any) -> str:
-    """Return our name of an activation: of a module, a function, Hugging Face's or timm's name."""
-    if getattr(module, 'approximate', 'none') == 'tanh':
-        return 'gelu_tanh'
-    name = module if isinstance(module, str) else getattr(module, '__name__', type(module).__name__)
-    known = dict(
-        gelutanh='gelu_tanh', geluquick='quick_gelu', quickgelu='quick_gelu', gelunew='gelu_tanh',
-        gelupytorchtanh='gelu_tanh', swish='silu', gelupython='gelu',
-    )  # fmt: skip
-    plain = name.lower().replace('_', '').replace('activation', '')
-    return known.get(plain, plain)
-
-
-def _activation_of_module(module: Any) -> str:
-    """Of a backbone of mmpretrain or mmseg."""
-    ffn = module.layers[0].ffn
-    return 'silu' if hasattr(ffn, 'w3') else activation_name(ffn.layers[0][1])
-
-
-def _rotary_of_timm(model: Any) -> str:
-    rope = getattr(model, 'rope', None)
-    if rope is None:
-        return ''
-    if type(rope).__name__ == 'RotaryEmbeddingDinoV3':
-        return _rotary_name(getattr(rope, 'temperature', getattr(rope, 'base', None)))
-    return f"rotary in the form of timm's {type(rope).__name__}"
-
-
-def _rotary_name(base: float | None) -> str:
-    """Describe DINOv3's rotary position embedding, by the base of its periods."""
-    return ROTARY if base in (None, 100) else f'rotary of base {base:g}, not 100'
-
-
-def _rotary_of_json(config: dict[str, Any]) -> str | None:
-    if config.get('model_type') != 'dinov3_vit':
-        return None
-    parameters = config.get('rope_parameters') or {}
-    return _rotary_name(config.get('rope_theta', parameters.get('rope_theta')))
-
-
-def _activation_of_config(config: dict[str, Any]) -> str:
-    options = config.get('layer_cfgs', dict(ffn_type='origin') if config['type'] else {})
-    if options.get('ffn_type') == 'swiglu_fused':
-        return 'silu'
-    act_cfg = options.get('act_cfg', dict(type='GELU'))
-    tanh = act_cfg.get('approximate') == 'tanh'
-    return 'gelu_tanh' if tanh else activation_name(act_cfg['type'].rpartition('.')[2])
 
 
 _SECOND = f'{FIRST}ffn.layers.1.weight'
@@ -169,11 +135,11 @@ PARTS = (
         ),
     ),
     Part(
-        'num_heads', 'attention heads',
+        'num_heads', 'attention heads', kind=int,
         module=lambda m: m.layers[0].attn.num_heads,
         timm=lambda m: m.blocks[0].attn.num_heads,
         json=lambda c: c.get('num_attention_heads'),
-        config=lambda c: c['arch']['num_heads'],
+        config=lambda c: (c.get('arch') or c)['num_heads'],
         option=lambda a: dict(arch=dict(num_heads=a.num_heads)),
     ),
     Part(
@@ -186,7 +152,7 @@ PARTS = (
     Part(
         'rotary', 'rotary position embedding',
         module=lambda m: ROTARY if getattr(m, 'rotary', False) else '',
-        timm=_rotary_of_timm, json=_rotary_of_json,
+        timm=rotary_of_timm, json=rotary_of_json,
         config=lambda c: ROTARY if c.get('rotary', not c['type']) else '',
         option=lambda a: dict(rotary=True), default='',
     ),
@@ -226,10 +192,10 @@ PARTS = (
     ),
     Part(
         'activation', 'activation of the feed-forward network',
-        module=_activation_of_module,
+        module=activation_of_module,
         timm=lambda m: activation_name(m.blocks[0].mlp.act),
         json=lambda c: activation_name(c['hidden_act']),
-        config=_activation_of_config,
+        config=activation_of_config,
         option=lambda a: dict(layer_cfgs=dict(act_cfg=ACTIVATIONS.get(a.activation))),
         default=lambda a: 'silu' if a.gated else 'gelu',
     ),
@@ -266,15 +232,15 @@ PARTS = (
     ),
     Part('layer_norm', 'norms with biases', _has_layer_norms),
     Part(
-        'post_norm', 'norms after the branches', module=lambda m: False,
+        'post_norm', 'norms after the branches', kind=bool, module=lambda m: False,
         timm=lambda m: 'Post' in type(m.blocks[0]).__name__, config=lambda c: not c['type'],
         default=False, advice='every backbone here has them before the branches',
     ),
     Part(
-        'norm_eps', 'eps of norms',
+        'norm_eps', 'eps of norms', kind=(int, float),
         module=lambda m: m.layers[0].ln1.eps, timm=lambda m: m.blocks[0].norm1.eps,
         json=lambda c: c.get('layer_norm_eps'),
-        config=lambda c: c['norm_cfg']['eps'] if 'norm_cfg' in c else c['type'] and EPS,
+        config=eps_of_config,
         option=lambda a: dict(norm_cfg=dict(type='LN', eps=a.norm_eps)), default=EPS,
     ),
 )  # fmt: skip

@@ -9,16 +9,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .adapt import fit_patches
+from .architecture import single, tell_network
 from .convert import express
 from .export import MASK_TOKEN, Export, Target, call
 from .family import Family
 from .formats.swin import swin_format
 from .locate import CheckpointError
-from .metadata import read_metadata
 from .positions import resize_window_table
 from .recognize import SWIN, Network
 from .report import LoadReport, size_of
-from .specification import EPS, PATCHES
+from .specification import PATCHES
+from .unseen import EPS, activation_name
 
 INDEX = 'relative_position_index'  # computed, not learned
 _TABLE = 'relative_position_bias_table'
@@ -36,52 +38,65 @@ class Swin(Family):
     def compare(self, backbone: nn.Module, network: Network) -> LoadReport:
         _refuse_other(network)
         own, source = backbone.state_dict(), network.weights.state
-        # The index of relative positions is computed by every network.
-        state = {name: tensor for name, tensor in source.items() if not name.endswith(INDEX)}
-        for name in state.keys() & own.keys():
-            if name.endswith(_TABLE):
-                state[name] = resize_window_table(state[name], len(own[name]))
-        left_out = network.left_out()
-        if 'mask_token' in state and 'mask_token' not in own:
-            left_out['a mask token'] = ['mask_token']
-            del state['mask_token']
-        fits = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
-        lacking = [n for n in own if n not in fits and not n.endswith(INDEX)]
-        # A pre-training has one output, that of its last stage.
-        new = [n for n in lacking if n not in state and re.match(r'norm\d+\.|mask_token', n)]
         report = LoadReport(
             checkpoint=network.checkpoint.location,
             format=network.format.title,
             network=network.prefix,
             backbone=type(backbone).__name__,
-            loaded=list(fits),
-            resized={n: 'to other windows' for n in fits if fits[n].shape != source[n].shape},
-            left_out=left_out,
-            new=new,
-            missing=[n for n in lacking if n not in new],
-            unexpected=[*network.weights.unknown, *(n for n in state if n not in fits)],
-            state=fits,
+            left_out=network.left_out(),
         )
+        # The index of relative positions is computed by every network.
+        state = {name: tensor for name, tensor in source.items() if not name.endswith(INDEX)}
+        if PATCHES in state:
+            fit_patches(state, own, report)
+        for name in state.keys() & own.keys():
+            if name.endswith(_TABLE):
+                state[name] = resize_window_table(state[name], len(own[name]))
+                if state[name].shape != source[name].shape:
+                    report.resized[name] = 'to other windows'
+        if 'mask_token' in state and 'mask_token' not in own:
+            report.left_out['a mask token'] = ['mask_token']
+            del state['mask_token']
+        fits = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
+        lacking = [n for n in own if n not in fits and not n.endswith(INDEX)]
+        # A pre-training has one output, that of its last stage.
+        report.new = [n for n in lacking if n not in state and re.match(r'norm\d+\.|mask_token', n)]
+        report.missing = [n for n in lacking if n not in report.new]
+        report.unexpected = [*network.weights.unknown, *(n for n in state if n not in fits)]
+        report.loaded, report.state = list(fits), fits
         if report.missing or report.unexpected:
             amiss = dict(missing=report.missing, unexpected=report.unexpected)
             names = [f'{kind} {", ".join(names[:4])}' for kind, names in amiss.items() if names]
             report.differences.append(
                 f'{"; ".join(names)}: give the backbone the arch of the pre-training'
             )
-        # Norms have 1e-6 in the published pre-training; elsewhere it must be told.
-        told = {**read_metadata(network.checkpoint)[0], **network.assume}
-        eps = told.get('norm_eps', EPS)
+        self._compare_unseen(backbone, network, report)
+        return report
+
+    def _compare_unseen(self, backbone: Any, network: Network, report: LoadReport) -> None:
+        eps, activation = _unseen(network)
+        own = activation_name(backbone.stages[0].blocks[0].ffn.layers[0][1])
+        if activation != own:
+            report.differences.append(
+                f'the checkpoint has {activation} in the feed-forward network, the backbone {own}: '
+                "of mmdet's and mmseg's Swin set act_cfg, no other Swin has it"
+            )
         if ours := {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)} - {eps}:
             report.notes.append(
                 f'Norms of the pre-training have an eps of {eps}, those of the backbone '
                 f"{sorted(ours)}: set norm_cfg=dict(type='LN', eps={eps:.0e}).".replace('e-0', 'e-')
             )
-        return report
 
     def options(self, network: Network) -> dict[str, Any]:
         _refuse_other(network)
-        told = {**read_metadata(network.checkpoint)[0], **network.assume}
-        options = _options_of(network.weights.state, told.get('img_size'))
+        eps, activation = _unseen(network)
+        if activation != 'gelu':
+            raise CheckpointError(
+                f'its feed-forward network has {activation}, that of ibot_mm.MaskedSwinTransformer '
+                'gelu'
+            )
+        size = tell_network(network)[0].get('img_size', (None, ''))[0]
+        options = _options_of(network.weights.state, size and single(size), eps)
         return dict(type='ibot_mm.MaskedSwinTransformer', **options)
 
     def facts(self, network: Network) -> dict[str, str]:
@@ -98,7 +113,7 @@ class Swin(Family):
         }
 
     def config(self, backbone: nn.Module) -> dict[str, Any]:
-        options = _options_of(backbone.state_dict(), _size_of(backbone))
+        options = _options_of(backbone.state_dict(), _size_of(backbone), _eps_of(backbone))
         return dict(type=f'ibot_mm.{type(backbone).__name__}', **options)
 
     def export(self, backbone: nn.Module, library: str) -> Export:
@@ -126,8 +141,14 @@ def _refuse_other(network: Network) -> None:
         raise CheckpointError(f'it holds {network.foreign_kind}')
 
 
+def _unseen(network: Network) -> tuple[float, str]:
+    """Eps of norms and activation; where nothing tells them, as in the published pre-training."""
+    told, _ = tell_network(network)
+    return told.get('norm_eps', (EPS, ''))[0], told.get('activation', ('gelu', ''))[0]
+
+
 def _options_of(
-    state: Mapping[str, Tensor], img_size: tuple[int, int] | int | None
+    state: Mapping[str, Tensor], img_size: tuple[int, int] | int | None, eps: float
 ) -> dict[str, Any]:
     """Arguments of :class:`ibot_mm.MaskedSwinTransformer` for weights under our names.
 
@@ -145,6 +166,12 @@ def _options_of(
     tables = [state[name] for name in names]
     windows = [(math.isqrt(len(table)) + 1) // 2 for table in tables]
     patches = state[PATCHES]
+    for stage, table in enumerate(tables):
+        if (patches.shape[0] << stage) % table.shape[1]:
+            raise CheckpointError(
+                f'{patches.shape[0] << stage} channels of stage {stage} are not divisible by '
+                f'{table.shape[1]} heads'
+            )
     patch_size = patches.shape[2]
     return dict(
         arch=dict(
@@ -157,7 +184,11 @@ def _options_of(
         patch_size=patch_size,
         window_size=max(windows),
         mask_token='mask_token' in state,
-    )
+    ) | ({} if eps == EPS else dict(norm_cfg=dict(type='LN', eps=eps)))
+
+
+def _eps_of(backbone: nn.Module) -> float:
+    return next(m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm))
 
 
 def _size_of(backbone: Any) -> tuple[int, int]:
@@ -167,14 +198,14 @@ def _size_of(backbone: Any) -> tuple[int, int]:
 
 
 def _target(backbone: Any, library: str) -> Target:
-    size = _size_of(backbone)
-    own = _options_of(backbone.state_dict(), size)
+    size, eps = _size_of(backbone), _eps_of(backbone)
+    own = _options_of(backbone.state_dict(), size, eps)
     format = swin_format(backbone.num_layers, 'mm' if library == 'mmpretrain' else library)
     remark = ''
     suffixes: tuple[str, ...] = ('.pth',)
     options: dict[str, Any]
     if library == 'mmpretrain':
-        norm = dict(type='LN', eps=EPS)
+        norm = dict(type='LN', eps=eps)
         stages = [
             dict(
                 window_size=stage.blocks[0].attn.window_size,
@@ -209,10 +240,12 @@ def _target(backbone: Any, library: str) -> Target:
     )
     if library == 'timm':
         name, suffixes = 'swin_tiny_patch4_window7_224', ('.safetensors', '.pth')
-        options |= dict(norm_layer=partial(nn.LayerNorm, eps=EPS))
+        options |= dict(norm_layer=partial(nn.LayerNorm, eps=eps))
         usage = call('timm.create_model', name, **options)[:-1] + ', checkpoint_path=FILE)'
         options = dict(model_name=name) | options
         remark = 'timm pads maps in another way, where windows do not divide them'
+    elif eps != EPS:
+        raise CheckpointError(f'{format.title} has norms with an eps of {EPS}, and these {eps}.')
     else:
         options['masked_im_modeling'] = own['mask_token']
         usage = call('models.swin_transformer.SwinTransformer', **options)

@@ -8,17 +8,24 @@ from typing import Any
 from torch import Tensor, nn
 
 from .adapt import adapt
-from .architecture import describe_backbone, describe_network, grid_of
+from .architecture import describe_backbone, describe_network, grid_of, tell_beside
+from .differences import compare_told
 from .export import MASK_TOKEN, Export, Target
 from .family import Family
 from .formats import TIMM
 from .locate import CheckpointError
+from .metadata import tell
+from .positions import inflate_kernel
 from .recognize import OF_TIMM_MODEL, SWIN, TIMM_MODEL, Network
 from .report import LoadReport, size_of, summary
 from .specification import PATCHES
 from .vit import ViT
 
 _MASK_TOKENS = ('mask_token', 'masked_embed')
+_ADVICE = (
+    'give the backbone the model_name and the settings of timm (img_size, mlp_ratio, global_pool, '
+    '...) of the network that was stored'
+)
 
 
 class TimmModel(Family):
@@ -45,7 +52,7 @@ class TimmModel(Family):
         else:
             grid = grid_of(model)
             theirs, ours = describe_network(network, grid), describe_backbone(model)
-            report = adapt(network, theirs, model.state_dict(), ours, title, grid)
+            report = adapt(network, theirs, model.state_dict(), ours, title, grid, _ADVICE)
         if getattr(backbone, 'mask_token', None) is not None:
             report.new.append('mask_token')
         report.state = {f'{OF_TIMM_MODEL}{name}': t for name, t in report.state.items()}
@@ -102,16 +109,25 @@ def export_timm_model(tensors: Mapping[str, Tensor], prefix: str) -> Export:
 def _compare_own(network: Network, model: Any, title: str) -> LoadReport:
     given, own = network.own, model.state_dict()
     state = dict(given)
+    channels = own[TIMM.anchor].shape[1]
+    if given[TIMM.anchor].shape[1] == 3 != channels:
+        state[TIMM.anchor] = inflate_kernel(given[TIMM.anchor], channels)
     same = all(name in state and state[name].shape == tensor.shape for name, tensor in own.items())
     adapt_by_timm = getattr(sys.modules[type(model).__module__], 'checkpoint_filter_fn', None)
     if not same and adapt_by_timm and 'meta' not in {t.device.type for t in own.values()}:
         try:
             state = adapt_by_timm(state, model)
-        except RuntimeError as error:
+        except Exception as error:  # of tensors that timm does not expect
             raise CheckpointError(
-                f'timm cannot fit it to {type(model).__name__}: {error}'
+                f'timm cannot fit it to {type(model).__name__}: {type(error).__name__} {error}'
             ) from error
-    fits = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
+    fits = {
+        n: t
+        for n, t in state.items()
+        if n in own
+        and t.shape == own[n].shape
+        and t.is_floating_point() == own[n].is_floating_point()
+    }
     report = LoadReport(
         checkpoint=network.checkpoint.location,
         format=network.format.title,
@@ -135,7 +151,8 @@ def _compare_own(network: Network, model: Any, title: str) -> LoadReport:
     if report.missing or report.unexpected:
         report.differences.append(
             f'It lacks {summary(report.missing) or "nothing"} and has no place for '
-            f'{summary(report.unexpected) or "nothing"}: give the backbone the model_name and the '
-            'settings of timm (img_size, global_pool, ...) of the network that was stored.'
+            f'{summary(report.unexpected) or "nothing"}: {_ADVICE}.'
         )
+    told = tell_beside(network.checkpoint, network.assume)
+    compare_told(told, tell('timm', model), report)
     return report

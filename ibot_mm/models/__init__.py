@@ -1,4 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+from ibot_mm.foreign_errors import explain_out_type
+
 from .backbones import (
     MaskedSwinTransformer,
     MaskedVisionTransformer,
@@ -47,3 +49,5 @@ __all__ = [
     'ViTPyramid',
     'WindowedVisionTransformer',
 ]
+
+explain_out_type()

@@ -23,6 +23,7 @@ SHAPES = {  # by endings of our names
     'w12.bias': (16,),
     'ffn.layers.1.weight': (WIDTH, 8),
     'w3.weight': (WIDTH, 8),
+    **{f'{norm}.weight': (WIDTH,) for norm in ('ln1', 'ln2', 'norm', 'gamma1', 'gamma2')},
     'weight': (8, WIDTH),
 }
 CASES = [(f, gated) for f in FORMATS for gated in ((False, True) if f.gated_rows else (False,))]

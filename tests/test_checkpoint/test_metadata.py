@@ -77,3 +77,26 @@ def test_loading_compares_heads_with_the_config_in_the_file(backbone, save):
     content = dict(state_dict=backbone().state_dict(), meta=dict(cfg=text_of(BACKBONE)))
     with pytest.raises(ValueError, match='4 attention heads, the backbone 2: set num_heads=4'):
         load_weights(backbone(), save(content))
+
+
+@pytest.mark.parametrize('backbone, eps', [
+    (dict(type='mmpretrain.VisionTransformer'), 1e-6),
+    (dict(type='VisionTransformer', norm_cfg=dict(type='LN')), 1e-5),
+    (dict(type='VisionTransformer', num_heads=6), 1e-5),  # mmseg's
+    (dict(type='SwinTransformer'), 1e-5),
+    (dict(type='ibot_mm.MaskedSwinTransformer'), 1e-6),
+], ids=str)  # fmt: skip
+def test_eps_that_a_config_leaves_out_is_that_of_the_class(backbone, eps, tmp_path):
+    write_weights(tmp_path / 'x.pth', dict(w=torch.zeros(1)), dict(cfg=text_of(backbone)))
+    told = read_metadata(Checkpoint.open(tmp_path / 'x.pth'))[0]
+    assert (told['norm_eps'], told.get('num_heads')) == (eps, backbone.get('num_heads'))
+
+
+@pytest.mark.parametrize('name, is_read', [('x.pth', False), ('pytorch_model.bin', True)])
+def test_json_of_another_file_is_not_read(name, is_read, tmp_path):
+    """Of several files in a folder it tells of those that are named as its library does it."""
+    (tmp_path / 'config.json').write_text('{"num_attention_heads": 2, "hidden_act": "quick_gelu"}')
+    torch.save(dict(w=torch.zeros(1)), tmp_path / name)
+    assert Checkpoint.open(tmp_path / name).config['hidden_act'] == 'quick_gelu'
+    torch.save(dict(w=torch.zeros(1)), tmp_path / 'model.safetensors')
+    assert bool(Checkpoint.open(tmp_path / name).config) == is_read

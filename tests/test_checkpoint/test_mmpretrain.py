@@ -133,6 +133,8 @@ def test_momentum_encoder_is_not_the_network(perturb, load, prefixed):
     state |= prefixed('momentum_encoder.module.0.', networks[1].state_dict())
     model, _ = load(dict(state_dict=state))
     assert torch.equal(model.cls_token, networks[0].cls_token)
+    model, _ = load(dict(state_dict=state), prefix='momentum_encoder.module.0')
+    assert torch.equal(model.cls_token, networks[1].cls_token)
 
 
 @pytest.mark.parametrize('network', ['teacher', 'student'])

@@ -258,3 +258,38 @@ def test_whole_models(content, source, save, tmp_path):
     else:
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, state[name]), name
+
+
+def algorithm(heads=2):
+    neck = dict(type='ibot_mm.IBOTNeck', in_channels=32, num_prototypes=8, hidden_channels=8)
+    options = OPTIONS | dict(arch=ARCH | dict(num_heads=heads))
+    return IBOT(
+        backbone=dict(type='ibot_mm.MaskedVisionTransformer', **options),
+        neck=neck | dict(bottleneck_channels=4),
+        head=dict(type='ibot_mm.IBOTHead', num_prototypes=8),
+    )
+
+
+def test_a_whole_model_with_equal_tensors_and_other_heads(save):
+    """As a config that differs from that of the training builds it."""
+    text = f"model = dict(backbone=dict(type='ibot_mm.MaskedVisionTransformer', arch={ARCH}))"
+    path = save(dict(state_dict=algorithm().state_dict(), meta=dict(cfg=text)))
+    load_model(algorithm(), path)
+    with pytest.raises(CheckpointError, match='attention heads: 2 in the checkpoint.*4 in the ba'):
+        load_model(algorithm(heads=4), path)
+
+
+def test_whole_models_take_one_of_several_networks(source, save):
+    both = {f'left.{n}': t for n, t in source.items()}
+    both |= {f'right.{n}': t + 1 for n, t in source.items()}
+    model = algorithm()
+    with pytest.raises(CheckpointError, match='several networks'):
+        load_model(model, save(both))
+    load_model(model, save(both), prefix='right')
+    assert torch.equal(model.teacher.backbone.cls_token, both['right.cls_token'])
+
+
+def test_pictures_of_a_backbone_need_no_head(source, save):
+    model = classifier(dict(type='VisionTransformer'))
+    load_model(model, save(source), whole=False)
+    assert_filled(model.backbone, source)

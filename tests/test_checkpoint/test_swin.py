@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModule
 from timm.models.swin_transformer import SwinTransformer as TimmSwin
@@ -19,8 +20,12 @@ from ibot_mm.checkpoint import (
     CheckpointError,
     LoadReport,
     Pretrained,
+    backbone_config,
+    export_backbone,
     load_weights,
+    rebuild_backbone,
     to_unfold_order,
+    write_weights,
 )
 from ibot_mm.checkpoint.formats.swin import swin_format_of
 from ibot_mm.models import MaskedSwinTransformer
@@ -297,3 +302,60 @@ def test_unknown_names():
     state = published(ours()) | {'layers.0.blocks.0.what.weight': torch.zeros(1)}
     with pytest.raises(CheckpointError, match=r'unexpected layers\.0\.blocks\.0\.what\.weight'):
         load_weights(ours(), Checkpoint('x.pth', state))
+
+
+def small(**options):
+    arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2])
+    return MaskedSwinTransformer(arch=arch, window_size=4, **(dict(img_size=32) | options)).eval()
+
+
+@pytest.mark.parametrize(
+    'options, how',
+    [
+        (dict(in_channels=4), 'from RGB to 4 channels'),
+        (dict(patch_size=2, img_size=16), 'from 4 x 4 to 2 x 2 pixels'),
+    ],
+    ids=str,
+)
+def test_patches_are_adapted_as_those_of_a_vit(options, how, tmp_path):
+    torch.save(small().state_dict(), tmp_path / 'weights.pth')
+    report = load_weights(small(**options), tmp_path / 'weights.pth')
+    assert report.resized == {'patch_embed.projection.weight': how}
+
+
+def test_activation_that_no_swin_here_has_is_refused(tmp_path):
+    config = transformers.SwinConfig(
+        image_size=32, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4,
+        hidden_act='relu',
+    )  # fmt: skip
+    transformers.SwinModel(config).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match='has relu, that of ibot_mm.MaskedSwin.* gelu'):
+        rebuild_backbone(tmp_path)
+    with pytest.raises(CheckpointError, match='relu in the feed-forward network, the backbone ge'):
+        load_weights(small(), tmp_path)
+
+
+def test_windows_that_are_not_square(tmp_path):
+    state = small().state_dict()
+    name = 'stages.0.blocks.0.attn.w_msa.relative_position_bias_table'
+    torch.save(state | {name: torch.zeros(7 * 15, 1)}, tmp_path / 'weights.pth')
+    with pytest.raises(CheckpointError, match=f'missing {name}'):
+        load_weights(small(), tmp_path / 'weights.pth')
+
+
+def test_what_is_assumed_is_checked(tmp_path):
+    torch.save(small().state_dict(), tmp_path / 'weights.pth')
+    with pytest.raises(CheckpointError, match="assume has no 'heads': it tells num_heads"):
+        load_weights(small(), tmp_path / 'weights.pth', assume=dict(heads=3))
+
+
+def test_eps_comes_back_and_goes_out(tmp_path):
+    source = small(norm_cfg=dict(type='LN', eps=1e-5))
+    config = backbone_config(source)
+    write_weights(tmp_path / 'x.pth', source.state_dict(), dict(cfg=config))
+    backbone, _ = rebuild_backbone(tmp_path / 'x.pth')
+    assert {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)} == {1e-5}
+    assert 'eps=1e-05' in export_backbone(backbone, 'timm').target.usage
+    assert "'eps': 1e-05" in export_backbone(backbone, 'mmpretrain').target.usage
+    with pytest.raises(CheckpointError, match='norms with an eps of 1e-06, and these 1e-05'):
+        export_backbone(backbone, 'published')

@@ -1,6 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Weights for backbones of timm, through ``init_cfg`` and by themselves."""
 
+import json
+
 import pytest
 import timm
 import torch
@@ -102,6 +104,12 @@ def test_names_of_mmpretrain(backbone, perturb, save):
     torch.testing.assert_close(model(images), source(images))
 
 
+def test_names_of_mmpretrain_that_do_not_fit_lead_to_options_of_timm(backbone, save):
+    model = build(mlp_ratio=4)
+    with pytest.raises(CheckpointError, match='64 in the checkpoint, 128 in.*; give.*model_name'):
+        load_weights(model, save(backbone().state_dict()))
+
+
 def test_mask_token_is_new(source, save):
     model = build(mask_token=True)
     assert load_weights(model, save(source().state_dict())).new == ['mask_token']
@@ -158,3 +166,35 @@ def test_parallel_branches_are_refused_by_name(name, source, save, backbone):
     for refused in (lambda: load_weights(backbone(), path), lambda: rebuild_backbone(path)):
         with pytest.raises(CheckpointError, match=reason):
             refused()
+
+
+@pytest.mark.parametrize(
+    'stored, message',
+    [
+        (
+            dict(act_layer='quick_gelu'),
+            'activation.*: quick_gelu in the checkpoint, by config',
+        ),
+        (dict(num_heads=4), 'attention heads: 4 in the checkpoint, by config.json, 2 in the backb'),
+    ],
+    ids=str,
+)
+def test_equal_tensors_of_another_network(stored, message, source, tmp_path):
+    """timm's JSON tells what the tensors do not show."""
+    model = source(**stored)
+    save_file(dict(model.state_dict()), tmp_path / 'model.safetensors')
+    told = dict(architecture='vit_small_patch16_224', model_args=TINY | stored)
+    (tmp_path / 'config.json').write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(build(), tmp_path)
+    load_weights(build(**stored), tmp_path)
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_kernels_for_rgb_are_inflated(channels, source, save):
+    state = source().state_dict()
+    model = build(in_chans=channels)
+    report = load_weights(model, save(state))
+    expected = timm.models.adapt_input_conv(channels, state['patch_embed.proj.weight'])
+    torch.testing.assert_close(model.patch_embed.proj.weight.data, expected)
+    assert report.resized == {'patch_embed.proj.weight': f'to (32, {channels}, 8, 8)'}

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from ibot_mm.checkpoint import CheckpointError
+from ibot_mm.checkpoint import Checkpoint, CheckpointError, rebuild_backbone
 
 SMALL = dict(patch_size=8, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2)
 SIZES = pytest.mark.parametrize('size', [(32, 32), (24, 40)], ids=str)
@@ -294,3 +294,12 @@ def test_dinov3(perturb, load, assert_same):
     assert_same(model, without_registers(source), (24, 40))
     assert report.left_out == {'computed, not learned': ['rope_embed.periods']}
     assert torch.equal(model.mask_token[0], state['mask_token'])
+
+
+def test_dinov3_with_another_grid_is_refused():
+    """Which timm's JSON tells; the backbone would be off by as much as features are large."""
+    name, options = 'vit_small_patch16_dinov3', dict(SMALL, img_size=32, rope_grid_offset=0.5)
+    state = timm.create_model(name, num_classes=0, **options).state_dict()
+    told = dict(architecture=name, model_args=options)
+    with pytest.raises(CheckpointError, match='RotaryEmbeddingDinoV3 with grid_offset=0.5'):
+        rebuild_backbone(Checkpoint('x', state, config=told))

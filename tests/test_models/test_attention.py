@@ -7,7 +7,7 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ibot_mm.models.backbones.attention import attend, attend_first, forward_rows
+from ibot_mm.models.backbones.attention import EncoderLayer, attend, attend_first, forward_rows
 
 IMAGES, TOKENS, CHANNELS, HEADS = 3, 7, 8, 2
 OPTIONS = {
@@ -21,6 +21,7 @@ OPTIONS = {
 def build(**options):
     torch.manual_seed(0)
     layer = TransformerEncoderLayer(CHANNELS, HEADS, 2 * CHANNELS, **options).double()
+    EncoderLayer.adopt(layer)
     for parameter in layer.parameters():  # biases start at 0
         parameter.data.add_(torch.randn_like(parameter), alpha=0.3)
     return layer.eval(), torch.randn(IMAGES, TOKENS, CHANNELS, dtype=torch.float64)
@@ -31,6 +32,16 @@ def derive(layer, tokens, function):
     output = function(tokens)
     inputs = [tokens, *layer.parameters()]
     return output, *torch.autograd.grad((output * output.detach().cos()).sum(), inputs)
+
+
+def test_hooks_on_the_feed_forward_network_fire():
+    """Also where the last layer runs for some tokens only."""
+    layer, tokens = build()
+    shapes = []
+    layer.ffn.register_forward_hook(lambda *args: shapes.append(tuple(args[-1].shape)))
+    layer(tokens, attend)
+    forward_rows(layer, tokens, torch.tensor([0, TOKENS, 2 * TOKENS, 1]))
+    assert shapes == [(IMAGES, TOKENS, CHANNELS), (4, CHANNELS)]
 
 
 @pytest.mark.parametrize('patches', [(), (1, 2, 16)], ids=['[CLS] only', 'with patches'])

@@ -95,7 +95,7 @@ def test_given_images(folder, monkeypatch):
 def test_checkpoint_of_another_model(folder, monkeypatch):
     config, checkpoint = prepare(folder, 'split')
     torch.save({'backbone.cls_token': torch.zeros(1, 1, 24)}, checkpoint)
-    with pytest.raises(ValueError, match='does not hold all of this ImageClassifier'):
+    with pytest.raises(ValueError, match='holds no ViT of a known format'):
         run_attention([config, checkpoint, '--out', str(folder / 'a.png')], monkeypatch)
 
 

@@ -13,7 +13,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
-from ibot_mm.checkpoint import load_model
+from ibot_mm.checkpoint import add_network_arguments, load_model, network_options
 from ibot_mm.engine.checkpointing import force_safe_loading
 from ibot_mm.visualization import cls_attention, save_attention
 
@@ -21,11 +21,9 @@ from ibot_mm.visualization import cls_attention, save_attention
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of the model and its validation pipeline')
-    parser.add_argument('checkpoint', help='checkpoint of that model')
+    parser.add_argument('checkpoint', help='file, folder, address or package::model')
     parser.add_argument('images', nargs='*', help='image files; default: validation images')
-    parser.add_argument(
-        '--network', choices=['teacher', 'student'], default='teacher', help='default: teacher'
-    )
+    add_network_arguments(parser)
     parser.add_argument(
         '--num-images', type=int, default=6, help='validation images, evenly spaced; default: 6'
     )
@@ -63,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     samples = load_samples(cfg, args.images, args.num_images)
     model = MODELS.build(cfg.model)
-    load_model(model, args.checkpoint, args.network)
+    load_model(model, args.checkpoint, **network_options(args), whole=False)
     model.to(args.device).eval()
 
     pictures = torch.stack([sample['inputs'] for sample in samples])  # (B, 3, H, W) uint8 BGR

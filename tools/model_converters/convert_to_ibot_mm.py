@@ -12,9 +12,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmengine.config import DictAction
-
-from ibot_mm.checkpoint import CheckpointError, backbone_config, rebuild_backbone, write_weights
+from ibot_mm.checkpoint import (
+    CheckpointError,
+    add_network_arguments,
+    backbone_config,
+    network_options,
+    rebuild_backbone,
+    write_weights,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -23,14 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('checkpoint', help='file, folder, address or package::model')
     parser.add_argument('out', help='file to write, .pth or .safetensors')
-    parser.add_argument(
-        '--network', choices=['teacher', 'student'], default='teacher', help='default: teacher'
-    )
-    parser.add_argument('--prefix', help='names of the wanted network begin so, if not by its role')
-    parser.add_argument(
-        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='what nothing in the file tells: num_heads=12, activation=quick_gelu, ...',
-    )  # fmt: skip
+    add_network_arguments(parser)
     parser.add_argument('--overwrite', action='store_true', help='replace what is there')
     return parser.parse_args(argv)
 
@@ -38,7 +36,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     try:
-        backbone, report = rebuild_backbone(args.checkpoint, args.network, args.prefix, args.assume)
+        backbone, report = rebuild_backbone(args.checkpoint, **network_options(args))
         config = backbone_config(backbone)
         path = write_weights(args.out, backbone.state_dict(), dict(cfg=config), args.overwrite)
     except CheckpointError as error:

@@ -12,12 +12,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmengine.config import DictAction
-
 from ibot_mm.checkpoint import (
     LIBRARIES,
     CheckpointError,
+    add_network_arguments,
     export_checkpoint,
+    network_options,
     write_export,
 )
 
@@ -29,14 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='file, folder, address or package::model')
     parser.add_argument('out', help='file to write, or folder for huggingface')
     parser.add_argument('--to', required=True, choices=list(LIBRARIES), help='library')
-    parser.add_argument(
-        '--network', choices=['teacher', 'student'], default='teacher', help='default: teacher'
-    )
-    parser.add_argument('--prefix', help='names of the wanted network begin so, if not by its role')
-    parser.add_argument(
-        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='what nothing in the file tells: num_heads=12, activation=quick_gelu, ...',
-    )  # fmt: skip
+    add_network_arguments(parser)
     parser.add_argument('--overwrite', action='store_true', help='replace what is there')
     return parser.parse_args(argv)
 
@@ -45,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         export, config, report = export_checkpoint(
-            args.checkpoint, args.to, args.network, args.prefix, args.assume
+            args.checkpoint, args.to, **network_options(args)
         )
         print(report or '')
         print(write_export(args.out, export, config, args.overwrite))

@@ -13,9 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
-from ibot_mm.checkpoint import CheckpointError, check_output, rebuild_backbone
+from ibot_mm.checkpoint import (
+    CheckpointError,
+    add_network_arguments,
+    check_output,
+    network_options,
+    rebuild_backbone,
+)
 from ibot_mm.models.graph_export import export_graph, export_onnx
 
 
@@ -25,14 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('checkpoint', help='file, folder, address or package::model')
     parser.add_argument('out', type=Path, help='.onnx, or .pt2 for torch.export.load')
-    parser.add_argument(
-        '--network', choices=['teacher', 'student'], default='teacher', help='default: teacher'
-    )
-    parser.add_argument('--prefix', help='names of the wanted network begin so, if not by its role')
-    parser.add_argument(
-        '--assume', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='what nothing in the file tells: num_heads=12, activation=quick_gelu, ...',
-    )  # fmt: skip
+    add_network_arguments(parser)
     parser.add_argument('--overwrite', action='store_true', help='replace what is there')
     return parser.parse_args(argv)
 
@@ -42,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         check_output(args.out, ('.onnx', '.pt2'), args.overwrite)
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        backbone, report = rebuild_backbone(args.checkpoint, args.network, args.prefix, args.assume)
+        backbone, report = rebuild_backbone(args.checkpoint, **network_options(args))
         print(report)
         if args.out.suffix == '.onnx':
             export_onnx(backbone, args.out)

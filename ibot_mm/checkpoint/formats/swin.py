@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..names import COMPUTED, Concatenation, Format, rows
+from ..names import COMPUTED, Concatenation, Format, Rule, rows
 
 _BLOCK = (  # ours; the published code's and timm's; Hugging Face's
     ('norm1.*', 'norm1.*', 'layernorm_before.*'),
@@ -74,6 +74,11 @@ class UnfoldOrder(Concatenation):
         return [tensor.unflatten(-1, (-1, 2, 2)).transpose(-1, -3).flatten(-3)]
 
 
+def _is_not_ibots(names: Collection[str]) -> bool:
+    """Whether a network has a classifier, or is SimMIM's encoder; iBOT's norms have 1e-6."""
+    return any(name.startswith('head.') or name.endswith('encoder.') for name in names)
+
+
 def swin_format(num_stages: int, library: str = 'published') -> Format:
     """Return the table of a Swin.
 
@@ -93,7 +98,9 @@ def swin_format(num_stages: int, library: str = 'published') -> Format:
         merging = {f'{i + shift}.downsample.{n}.*': f'{i}.downsample.{n}.*'
                    for n in ('norm', 'reduction')}  # fmt: skip
         table += rows(merging, f'{stages}.', 'stages.', order)
-    return Format(f'{library} Swin', _TITLES[library], table, left_out=_LEFT_OUT)
+    rule = Rule('norm_eps', 1e-5, _is_not_ibots if library == 'published' else lambda names: True)
+    rules = () if library == 'mm' else (rule,)
+    return Format(f'{library} Swin', _TITLES[library], table, left_out=_LEFT_OUT, rules=rules)
 
 
 def swin_format_of(names: Collection[str]) -> Format | None:

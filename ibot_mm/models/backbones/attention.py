@@ -30,6 +30,8 @@ class EncoderLayer(TransformerEncoderLayer):
         """Make a layer of mmpretrain one of these; parameters stay as they are."""
         layer.__class__ = cls
         layer.attn.__class__ = Attention
+        if type(layer.ffn) is FFN:  # others have no drop path
+            layer.ffn.__class__ = FeedForward
 
     def forward(
         self,
@@ -52,12 +54,10 @@ class EncoderLayer(TransformerEncoderLayer):
         tokens = add_branch(
             tokens, lambda tokens: self.attn(self.ln1(tokens), attention), self.attn.out_drop
         )
-        if not isinstance(self.ffn, FFN):  # others have no drop path
+        if not isinstance(self.ffn, FeedForward):
             return self.ffn(self.ln2(tokens), identity=tokens)
         return add_branch(
-            tokens,
-            lambda tokens: self.ffn.gamma2(self.ffn.layers(self.ln2(tokens))),
-            self.ffn.dropout_layer,
+            tokens, lambda tokens: self.ffn(self.ln2(tokens), branch=True), self.ffn.dropout_layer
         )
 
 
@@ -75,16 +75,29 @@ class Attention(MultiheadAttention):
         return self.gamma1(self.proj_drop(attention(self, tokens)))
 
 
+class FeedForward(FFN):
+    """As :class:`Attention`, the feed-forward network."""
+
+    def forward(
+        self, tokens: Tensor, identity: Tensor | None = None, branch: bool = False
+    ) -> Tensor:
+        """Compute, as a ``branch``, what the layer adds to its input, for tokens of any shape."""
+        if not branch:
+            return super().forward(tokens, identity)
+        return self.gamma2(self.layers(tokens))
+
+
 def forward_rows(
-    layer: TransformerEncoderLayer, tokens: Tensor, rows: Tensor, angles: Tensor | None = None
+    layer: EncoderLayer, tokens: Tensor, rows: Tensor, angles: Tensor | None = None
 ) -> Tensor:
     """Run one encoder layer where only some of its outputs are wanted.
 
     All tokens are attended to. Output projection and feed-forward network, two thirds of the
-    layer, run on the wanted ones; where these are only [CLS], so does the rest.
+    layer, run on the wanted ones; where these are only [CLS], so does the rest. The
+    layer and its attention are not called as modules: hooks on them do not fire.
 
     Args:
-        layer: Pre-norm layer of mmpretrain's ``VisionTransformer``.
+        layer: The layer.
         tokens: Shape (B, T, D).
         rows: Places of the wanted tokens among the B * T, the first B those of each image's
             first token, shape (R,).
@@ -102,10 +115,10 @@ def forward_rows(
     attended = module.proj_drop(attended)
     scale = sample_scale(tokens, module.out_drop)[images, None]
     wanted = tokens.flatten(0, 1).index_select(0, rows) + module.gamma1(attended) * scale
-    if not isinstance(layer.ffn, FFN):
+    if not isinstance(layer.ffn, FeedForward):
         return layer.ffn(layer.ln2(wanted), identity=wanted)
     scale = sample_scale(tokens, layer.ffn.dropout_layer)[images, None]
-    return wanted + layer.ffn.gamma2(layer.ffn.layers(layer.ln2(wanted))) * scale
+    return wanted + layer.ffn(layer.ln2(wanted), branch=True) * scale
 
 
 def attend(

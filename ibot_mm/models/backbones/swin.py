@@ -17,6 +17,7 @@ from ibot_mm.registry import MODELS
 
 from .layer_numbers import check_num_blocks
 from .patch_embedding import embed_patches
+from .settled import drop_settled
 
 NORM = dict(type='LN', eps=1e-6)
 
@@ -49,6 +50,8 @@ class MaskedSwinTransformer(SwinTransformer):
         mask_token (bool): Whether to learn a mask token; the teacher has none. Defaults to True.
         with_cp (bool): Recompute each block in the backward pass instead of keeping its
             activations. Defaults to False.
+        norm_cfg (dict): Of every norm; Swin of other code than iBOT's has an eps of 1e-5.
+            Defaults to ``dict(type='LN', eps=1e-6)``.
         **kwargs: ``in_channels``, ``drop_rate``, ``frozen_stages``, ``norm_eval`` and ``init_cfg``
             of :class:`mmpretrain.models.SwinTransformer`; the published network settles the rest.
 
@@ -69,6 +72,7 @@ class MaskedSwinTransformer(SwinTransformer):
         drop_path_rate: float = 0.1,
         mask_token: bool = True,
         with_cp: bool = False,
+        norm_cfg: dict = NORM,
         **kwargs: Any,
     ) -> None:
         self._check_arch(arch)
@@ -88,6 +92,13 @@ class MaskedSwinTransformer(SwinTransformer):
                 f'img_size={img_size} leaves no position for the last of {len(depths)} stages: '
                 f'it must be at least {patch_size << (len(depths) - 1)}.'
             )
+        drop_settled(
+            type(self).__name__,
+            kwargs,
+            out_indices=(len(depths) - 1,),
+            use_abs_pos_embed=False,
+            pad_small_map=True,
+        )
         super().__init__(
             arch=arch,
             img_size=img_size,
@@ -96,9 +107,9 @@ class MaskedSwinTransformer(SwinTransformer):
             out_indices=(len(depths) - 1,),
             use_abs_pos_embed=False,
             pad_small_map=True,
-            norm_cfg=NORM,
-            patch_cfg=dict(padding=0, norm_cfg=NORM),
-            stage_cfgs=[_stage(resolution >> i, window_size) for i in range(len(depths))],
+            norm_cfg=norm_cfg,
+            patch_cfg=dict(padding=0, norm_cfg=norm_cfg),
+            stage_cfgs=[_stage(resolution >> i, window_size, norm_cfg) for i in range(len(depths))],
             **kwargs,
         )
         self.stride = patch_size << (len(depths) - 1)
@@ -241,13 +252,13 @@ def _mean_first(tokens: Tensor) -> Tensor:
     return torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
 
 
-def _stage(resolution: int, window_size: int) -> dict:
+def _stage(resolution: int, window_size: int, norm_cfg: dict) -> dict:
     """mmpretrain's settings of a stage whose smaller side has ``resolution`` positions."""
-    blocks: dict = dict(norm_cfg=NORM)
+    blocks: dict = dict(norm_cfg=norm_cfg)
     if resolution <= window_size:
         blocks.update(shift=False)
     return dict(
         window_size=min(window_size, resolution),
         block_cfgs=blocks,
-        downsample_cfg=dict(norm_cfg=NORM),
+        downsample_cfg=dict(norm_cfg=norm_cfg),
     )

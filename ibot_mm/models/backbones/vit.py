@@ -20,19 +20,11 @@ from ibot_mm.functional.rotary_embedding import rotary_angles
 from ibot_mm.functional.token_selection import token_rows
 from ibot_mm.registry import MODELS
 
+from .arch import ARCH_ZOO, resolve_arch
 from .attention import EncoderLayer, attend, forward_rows
 from .layer_numbers import check_frozen_stages, check_num_blocks, resolve_indices
 from .patch_embedding import embed_patches
 from .patches import check_size, hide_patches
-
-
-def _arch(embed_dims: int, num_layers: int, num_heads: int) -> dict:
-    return dict(
-        embed_dims=embed_dims,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        feedforward_channels=4 * embed_dims,
-    )
 
 
 @MODELS.register_module()
@@ -76,12 +68,7 @@ class MaskedVisionTransformer(VisionTransformer):
 
     init_cfg: dict | list | None
     selects_tokens = True  # forward() takes `patches`
-    arch_zoo = {
-        'tiny': _arch(192, 12, 3),
-        'small': _arch(384, 12, 6),
-        'base': _arch(768, 12, 12),
-        'large': _arch(1024, 24, 16),
-    }
+    arch_zoo = ARCH_ZOO
 
     def __init__(
         self,
@@ -96,7 +83,7 @@ class MaskedVisionTransformer(VisionTransformer):
         patch_cfg: dict = dict(padding=0),
         **kwargs: Any,
     ) -> None:
-        num_layers = self._check_arch(arch)['num_layers']
+        num_layers = resolve_arch(arch, self.arch_zoo, type(self).__name__)['num_layers']
         sizes = {name: kwargs.get(name) for name in ('img_size', 'patch_size', 'in_channels')}
         rates = {name: kwargs.get(name) for name in ('drop_rate', 'drop_path_rate')}
         check_ranges(
@@ -131,19 +118,6 @@ class MaskedVisionTransformer(VisionTransformer):
 
     def _token(self, number: int) -> nn.Parameter:
         return nn.Parameter(torch.zeros(1, number, self.embed_dims))
-
-    @classmethod
-    def _check_arch(cls, arch: str | dict) -> dict:
-        if isinstance(arch, str) and arch not in cls.arch_zoo:
-            raise ValueError(
-                f"Unknown arch '{arch}' of {cls.__name__}: choose from {sorted(cls.arch_zoo)}, or "
-                'give a dict with embed_dims, num_layers, num_heads and feedforward_channels.'
-            )
-        settings = cls.arch_zoo[arch] if isinstance(arch, str) else arch
-        missing = set(cls.arch_zoo['base']) - set(settings)
-        if missing:
-            raise ValueError(f'The arch of {cls.__name__} lacks {sorted(missing)}: got {arch}.')
-        return settings
 
     def init_weights(self) -> None:
         """Initialize as published; ``init_cfg`` has the last word."""
@@ -198,8 +172,8 @@ class MaskedVisionTransformer(VisionTransformer):
             masks: True where a patch is hidden from the network, shape (B, H/p, W/p).
                 Defaults to None, nothing hidden.
             patches: Places, among the B * N patches of the batch, of those whose final features
-                are wanted besides each [CLS], shape (M,). Spares the last layer most of its work.
-                Defaults to None, all.
+                are wanted besides each [CLS], shape (M,). Spares the last layer most of its work;
+                hooks on that layer and its attention do not fire. Defaults to None, all.
 
         Returns:
             One tensor for each of ``out_indices``, in the form of ``out_type``; for 'raw' shape

@@ -10,6 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ibot_mm.registry import MODELS
 
 from ..pyramid import DeconvPyramid
+from .arch import resolve_arch
+from .settled import drop_settled
 from .vit import MaskedVisionTransformer
 
 
@@ -41,7 +43,8 @@ class ViTPyramid(MaskedVisionTransformer):
             Defaults to False.
         patch_size (int): Defaults to 16.
         patch_cfg (dict): Of the patch embedding. Defaults to an empty dict.
-        **kwargs: As :class:`MaskedVisionTransformer`, but for ``mask_token`` and ``out_type``.
+        **kwargs: As :class:`MaskedVisionTransformer`, ``mask_token`` being False and
+            ``out_type`` 'featmap'.
 
     Attributes:
         out_channels (list[int]): Channels of the maps, ``in_channels`` of a neck or head.
@@ -74,9 +77,11 @@ class ViTPyramid(MaskedVisionTransformer):
                 'output_cls_token=True gives [CLS] beside maps of the stride of the patch: set '
                 'with_pyramid=False, and leave with_cls_token as it is.'
             )
+        drop_settled(type(self).__name__, kwargs, mask_token=False, out_type='featmap')
         if out_indices is None:
             number = 4 if out_strides is None else len(out_strides)
-            out_indices = _default_layers(self._check_arch(arch)['num_layers'], number)
+            settings = resolve_arch(arch, self.arch_zoo, type(self).__name__)
+            out_indices = _default_layers(settings['num_layers'], number)
         super().__init__(
             arch=arch,
             mask_token=False,

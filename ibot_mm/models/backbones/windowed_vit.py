@@ -11,6 +11,7 @@ from ibot_mm.registry import MODELS
 
 from .attention import attend_in_windows
 from .layer_numbers import resolve_indices
+from .settled import drop_settled
 from .vit import MaskedVisionTransformer
 
 
@@ -60,6 +61,7 @@ class WindowedVisionTransformer(MaskedVisionTransformer):
                     f'WindowedVisionTransformer has tokens of patches only: leave {key} out. A '
                     "checkpoint's other tokens are not needed."
                 )
+        drop_settled(type(self).__name__, kwargs, out_type='featmap')
         super().__init__(
             arch=arch,
             mask_token=False,
