@@ -17,6 +17,8 @@ from mmengine.registry import HOOKS, METRICS, MODELS, TRANSFORMS, init_default_s
 from ibot_mm.checkpoint import backbone_config, export_backbone, locate, write_export
 from ibot_mm.datasets.named_steps import list_steps
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 PRETRAIN = sorted((CONFIGS / 'pretrain').glob('*.py'))
 CONTINUE = [path.stem for path in PRETRAIN if path.stem.endswith('_continue')]
@@ -247,7 +249,6 @@ def test_published_results_stand_in_the_configs(index):
             assert str(value) in comment, (name, value)
 
 
-@pytest.mark.slow
 def test_index_tells_epochs_and_batch_of_the_configs(index):
     for name, model in index.items():
         cfg = read(CONFIGS.parent / model.config)

@@ -68,6 +68,7 @@ def test_importing_the_package_imports_next_to_nothing():
     assert run(code) == '0'
 
 
+@pytest.mark.slow
 def test_every_room_opens_without_downstream_packages_and_compiled_operators():
     code = (
         'import sys; sys.modules.update({"mmdet": None, "mmseg": None, "mmcv._ext": None}); '

@@ -17,6 +17,8 @@ from ibot_mm.functional.losses import patch_weights
 from ibot_mm.functional.token_selection import select_tokens
 from ibot_mm.models import IBOTHead, IBOTNeck
 
+pytestmark = pytest.mark.slow
+
 # Registry of mmengine's and a type of ours that lives in it.
 TYPES = {
     'MODELS': 'IBOT',

@@ -5,6 +5,8 @@ import pytest
 
 from benchmarks import evaluation_memory, linear_sweep, measurement, online_probe
 
+pytestmark = pytest.mark.slow
+
 
 def test_linear_sweep(capsys):
     options = ['--batch-size=2', '--image-size=32', '--classes=3', '--rounds=1']

@@ -18,6 +18,8 @@ from benchmarks.training import OurTraining
 from ibot_mm.datasets import PhotometricAugmentation
 from ibot_mm.registry import MODELS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TINY = [
     '--arch=tiny', '--batch-size=2', '--global-crop-size=64', '--local-crop-size=32',
@@ -25,7 +27,6 @@ TINY = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_step(tmp_path):
     path = tmp_path / 'step.json'
     result = step.main([*TINY, '--profile', '--json', str(path)])
@@ -38,7 +39,6 @@ def test_step(tmp_path):
     assert len(settings['profile']) == 10 and settings['profile'][0][1] > 0.05
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     'option',
     # Without hardware for it, bfloat16 takes minutes.
@@ -121,7 +121,6 @@ def neck_by_hand(tokens, logits):
     return 2 * tokens * mlp + 2 * logits * 256 * PROTOTYPES
 
 
-@pytest.mark.slow
 def test_operations_are_those_counted_by_hand():
     wanted = 1 + 0.15 * 196
     student = 2 * backbone_by_hand(197, wanted) + LOCAL_CROPS * backbone_by_hand(37, 1)
@@ -139,7 +138,6 @@ def test_operations_are_those_counted_by_hand():
     assert make_step().published() == pytest.approx(published, rel=1e-3)
 
 
-@pytest.mark.slow
 def test_operations_are_those_that_run():
     """Without values as with them."""
     torch.manual_seed(0)
@@ -154,7 +152,6 @@ def test_operations_are_those_that_run():
     assert counter.get_total_flops() / 20 == pytest.approx(expected.ours(), rel=1e-3)
 
 
-@pytest.mark.slow
 def test_drop_path_and_masks_change_the_operations():
     assert make_step(drop_path=0.4).ours() < make_step().ours()
     assert make_step(drop_path=0.4).published() == make_step().published()

@@ -24,6 +24,8 @@ from ibot_mm.models import (
     WindowedVisionTransformer,
 )
 
+pytestmark = pytest.mark.slow
+
 TIMM = dict(embed_dim=16, depth=2, num_heads=2, img_size=16, patch_size=4)
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
 VIT = dict(arch=ARCH, img_size=16, patch_size=4)
@@ -126,7 +128,6 @@ def no_configs(tmp_path, monkeypatch):
     verify.backbone_configs.cache_clear()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('source', SOURCES)
 def test_tensors_of_no_network(source, targets, monkeypatch):
     """A dozen kinds of parameters, each with one change; by chance which."""

@@ -27,6 +27,8 @@ from ibot_mm.models import (
     TimmVisionTransformer,
 )
 
+pytestmark = pytest.mark.slow
+
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 SCALED = dict(layer_scale_init_value=0.1)
 GATED = dict(

@@ -113,6 +113,7 @@ def test_settings_of_config_json_are_not_ignored(key, value, perturb, load, tmp_
         load(tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_windows_and_relative_positions_are_refused_by_name(perturb, save):
     state = vit(class_token=False, global_pool='avg').state_dict()
     for name in ('h', 'w'):

@@ -30,6 +30,8 @@ from ibot_mm.checkpoint import (
 from ibot_mm.checkpoint.formats.swin import swin_format_of
 from ibot_mm.models import MaskedSwinTransformer
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[2] / 'configs'
 ARCH = dict(embed_dims=8, depths=[2, 2, 2, 2], num_heads=[1, 1, 2, 2])
 EPS = dict(type='LN', eps=1e-6)

@@ -11,6 +11,8 @@ from ibot_mm import compatibility
 from ibot_mm.checkpoint import CheckpointError, backbone_config, verify, verify_checkpoint
 from ibot_mm.models import MaskedSwinTransformer, TimmVisionTransformer
 
+pytestmark = pytest.mark.slow
+
 ARCH = 'arch=dict(embed_dims=32, num_layers=2, num_heads={}, feedforward_channels=64)'
 CONFIGS = {
     'pretrain/vit': f"type='ibot_mm.MaskedVisionTransformer', img_size=32, {ARCH.format(2)}",
@@ -231,7 +233,6 @@ def test_bad_files(content, message, save):
         verify_checkpoint(save(content))
 
 
-@pytest.mark.slow
 def test_every_config_of_this_project_is_compared(monkeypatch):
     monkeypatch.undo()
     verify.backbone_configs.cache_clear()

@@ -13,6 +13,8 @@ from mmengine.runner import Runner
 
 from ibot_mm.config_check import check_config, describe_faults, stop_at_faults
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[2] / 'configs'
 TINY = f"""
 _base_ = {str(CONFIGS / 'pretrain/ibot_vit_demo.py')!r}

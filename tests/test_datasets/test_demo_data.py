@@ -21,6 +21,8 @@ from ibot_mm.datasets.demo import (
 )
 from ibot_mm.datasets.demo.writers import decode_mask, encode_mask
 
+pytestmark = pytest.mark.slow
+
 # Crowds are rare by default: more of them here, so that few scenes hold some.
 SETTINGS = DemoSettings(
     num_train=40, num_val=20, num_scenes_train=6, num_scenes_val=3, crowd_prob=0.15
@@ -49,13 +51,11 @@ def composers() -> dict[str, Composer]:
     return {split: Composer(SETTINGS, split) for split in ('train', 'val')}
 
 
-@pytest.mark.slow
 def test_same_settings_give_the_same_bytes(root, tmp_path):
     again = make_demo_data(tmp_path / 'again', SETTINGS)
     assert contents(again) == contents(root)
 
 
-@pytest.mark.slow
 def test_another_seed_gives_other_images_and_a_larger_set_the_same(root, tmp_path):
     other = DemoSettings(seed=1, num_train=10, num_val=10, num_scenes_train=1, num_scenes_val=1)
     larger = DemoSettings(num_train=50, num_val=20, num_scenes_train=1, num_scenes_val=1)
@@ -280,7 +280,6 @@ def test_raw_pixels_hardly_give_the_label_away(scenes):
     assert model.fit(pixels['train'], labels).score(pixels['val'], labels) < 0.35
 
 
-@pytest.mark.slow
 def test_folder_with_demo_data_is_kept_unless_told_otherwise(root, tmp_path):
     small = DemoSettings(num_train=10, num_val=10, num_scenes_train=1, num_scenes_val=1)
     out = make_demo_data(tmp_path / 'data', SETTINGS)

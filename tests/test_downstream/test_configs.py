@@ -17,6 +17,8 @@ from ibot_mm.models import SyncBatchNorm
 
 from .conftest import CONFIGS, build
 
+pytestmark = pytest.mark.slow
+
 DETECTION = sorted((CONFIGS / 'det').glob('*.py'))
 SEGMENTATION = sorted((CONFIGS / 'seg').glob('*.py'))
 

@@ -15,6 +15,8 @@ from mmpretrain.structures import DataSample
 
 from .conftest import backward, build, detection_batch, segmentation_batch
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).parents[2] / 'docs/mixing.md'
 FILES = dict(re.findall(r'```python\n# (\S+\.py)\n(.*?)```', DOCUMENT.read_text(), re.DOTALL))
 ARCH = dict(embed_dims=32, num_layers=12, num_heads=2, feedforward_channels=64)

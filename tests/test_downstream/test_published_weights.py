@@ -17,6 +17,8 @@ from ibot_mm.models import MaskedVisionTransformer
 
 from .conftest import CONFIGS, build, detection_batch, segmentation_batch
 
+pytestmark = pytest.mark.slow
+
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=128)
 SIZES = dict(hidden_size=32, num_hidden_layers=4, num_attention_heads=2)
 DINOV2 = partial(

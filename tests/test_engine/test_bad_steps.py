@@ -16,6 +16,8 @@ from ibot_mm.engine.checkpointing import read_checkpoint
 from ibot_mm.engine.checkpointing.compare import first_difference
 from ibot_mm.engine.checkpointing.stopping import TrainingStopped
 
+pytestmark = pytest.mark.slow
+
 COUNT = 'train/skipped_steps'
 INF, NAN = float('inf'), float('nan')
 SKIP = {'default_hooks.finite_loss.type': 'ibot_mm.SkipBadStepsHook'}
@@ -156,14 +158,12 @@ def test_a_bad_step_leaves_nothing_behind(config, train, options):
     compare(config, train, [Overflow(place, 5) for place in PLACES], (5, 5))
 
 
-@pytest.mark.slow
 def test_with_accumulation_the_whole_step_is_bad(config, train):
     config.merge_from_dict({'optim_wrapper.accumulative_counts': 2})
     overflows = [Overflow(PLACES[0], 4), Overflow(PLACES[0], 5), Overflow(PLACES[2], 4)]
     compare(config, train, overflows, (4, 5))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
     [

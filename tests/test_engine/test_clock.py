@@ -14,6 +14,8 @@ from ibot_mm.datasets import SeededBatchSampler
 from ibot_mm.engine import TrainingSeedHook
 from ibot_mm.engine.clock import Clock
 
+pytestmark = pytest.mark.slow
+
 PROTOTYPES = 'neck.cls_prototypes.parametrizations.weight.original1'
 
 
@@ -88,7 +90,6 @@ def test_schedules_move_in_a_loop_by_iterations(by_iterations, train):
     assert watch.all('moved') == [False] * 2 + [True] * 10
 
 
-@pytest.mark.slow
 def test_a_loop_by_iterations_is_the_same_with_workers(by_iterations, train):
     alone, workers = Watch(), Watch()
     train(by_iterations, alone)

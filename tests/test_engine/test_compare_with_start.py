@@ -9,6 +9,8 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f'knn/top{n}_k{k}' for k in (1, 5) for n in (1, 5)]
 
 

@@ -12,6 +12,8 @@ from mmengine.hooks import Hook
 
 from ibot_mm.checkpoint import CheckpointError
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[2] / 'configs/pretrain/ibot_vits16_continue.py'
 SIZES = dict(img_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2, mlp_ratio=2)
 DINOV2 = dict(init_values=0.5, reg_tokens=4, no_embed_class=True)

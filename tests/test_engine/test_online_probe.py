@@ -8,6 +8,8 @@ import torch
 
 from ibot_mm.engine.hooks import OnlineProbeHook
 
+pytestmark = pytest.mark.slow
+
 
 def with_probe(cfg, **options):
     cfg.custom_hooks = [dict(type='ibot_mm.OnlineProbeHook', **options)]

@@ -26,6 +26,8 @@ from ibot_mm.engine.checkpointing.stopping import StopSignals
 from ibot_mm.engine.hooks import training_log
 from ibot_mm.engine.loops import EpochBasedTrainLoop
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(__file__).parents[2] / 'ibot_mm'
 OF_POSIX = {'fcntl', 'grp', 'pty', 'pwd', 'resource', 'syslog', 'termios'}
 SIGNALS = {name for name in dir(signal) if name.startswith('SIG')} - {

@@ -21,6 +21,8 @@ from ibot_mm.engine.checkpointing.resume import _restore_seed
 from ibot_mm.engine.checkpointing.stopping import TrainingStopped
 from ibot_mm.engine.loops import SkippingBatchSampler
 
+pytestmark = pytest.mark.slow
+
 
 def places(seed, count=2, end=11):
     return sorted(random.Random(seed).sample(range(1, end), count))
@@ -42,7 +44,6 @@ VARIANTS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_resumed_anywhere_is_the_uninterrupted_run(short_config, stop, variant, tmp_path):
     short_config.merge_from_dict(VARIANTS[variant])
@@ -73,7 +74,6 @@ def wrapped(kind):
     return change
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     'kind', ['RepeatDataset', 'ConcatDataset', 'ClassBalancedDataset', 'RepeatAugSampler']
 )

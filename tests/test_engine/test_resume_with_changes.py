@@ -6,6 +6,8 @@ import pytest
 from ibot_mm.engine.checkpointing import CheckpointFileError, list_checkpoints
 from ibot_mm.engine.checkpointing.compare import first_difference
 
+pytestmark = pytest.mark.slow
+
 
 def values(runner, name):
     return runner.message_hub.get_scalar(f'train/{name}').data[0]

@@ -145,6 +145,7 @@ class Waiting(Hook):
         self.numbers.append(sum(key == 'train/loss' for key, *_ in waiting))
 
 
+@pytest.mark.slow
 def test_the_log_of_a_training_stays_the_same(tiny_config, train):
     """And losses are read at the logger's interval only."""
 

@@ -24,6 +24,8 @@ from ibot_mm.engine.checkpointing.compare import first_difference
 from ibot_mm.engine.distributed import prepare_cpu_processes
 from ibot_mm.registry import HOOKS
 
+pytestmark = pytest.mark.slow
+
 
 class Improve(Hook):
     """Makes each validation better than the one before."""
@@ -183,7 +185,6 @@ class Tell(Hook):
         self.is_saving.value = 1
 
 
-@pytest.mark.slow
 def test_kill_9_loses_at_most_one_interval_of_checkpoints(
     short_config, train, start_together, monkeypatch, tmp_path
 ):

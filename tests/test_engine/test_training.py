@@ -8,6 +8,8 @@ from mmengine.hooks import Hook
 
 from ibot_mm.functional.schedules import cosine
 
+pytestmark = pytest.mark.slow
+
 
 class Probe(Hook):
     """Keeps what a test wants of each iteration."""

@@ -19,6 +19,8 @@ from ibot_mm.feature_extraction import extract
 from ibot_mm.frozen_evaluation import Request, evaluate_frozen
 from ibot_mm.models import MaskedSwinTransformer
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 VIT = dict(embed_dim=32, depth=2, num_heads=2, img_size=SIZE, patch_size=8, num_classes=0)
 HEADS = dict(num_heads=2)  # which timm's files do not tell of a small ViT

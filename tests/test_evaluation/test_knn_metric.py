@@ -139,6 +139,7 @@ def main(folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_result_of_one(call_together, tmp_path):
     call_together(__file__, tmp_path)
     expected = expected_metrics(make_samples())

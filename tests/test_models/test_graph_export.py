@@ -8,6 +8,8 @@ import torch
 from ibot_mm.models import MaskedSwinTransformer, MaskedVisionTransformer, ViTPyramid
 from ibot_mm.models.graph_export import export_graph, export_onnx
 
+pytestmark = pytest.mark.slow
+
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=96)
 FEATURES = {
     'plain': dict(),

@@ -9,6 +9,8 @@ from mmengine.registry import MODELS
 
 from ibot_mm.models import IBOT
 
+pytestmark = pytest.mark.slow
+
 STRIDE = 8  # of all
 VIT = dict(
     type='ibot_mm.MaskedVisionTransformer',

@@ -192,6 +192,7 @@ def test_masks_without_a_token():
         build(mask_token=False)(torch.randn(1, 3, 64, 64), torch.zeros(1, 2, 2, dtype=torch.bool))
 
 
+@pytest.mark.slow
 def test_training_and_k_nearest_neighbors(tiny_config, train):
     tiny_config.model.backbone = dict(
         type='ibot_mm.MaskedSwinTransformer',

@@ -16,6 +16,8 @@ from ibot_mm.visualization import cls_attention
 
 from .test_masked_backbones import FAMILIES, ONE_SIZE
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[2] / 'configs'
 TINY = dict(embed_dim=32, depth=2, num_heads=2)
 WITH_14 = 'vit_small_patch14_reg4_dinov2'

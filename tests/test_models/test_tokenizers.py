@@ -181,6 +181,7 @@ def fit(tiny_config, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_fitted_clusters_train(fit, train, capsys):
     cfg = fit()
     assert 'from its center' in capsys.readouterr().out

@@ -274,6 +274,7 @@ BEFORE_PYRAMID = OF_TIMM | dict(out_indices=[0, 1, 2, 3])
 SIMPLE_PYRAMID = dict(type='ibot_mm.SimplePyramid', in_channels=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'backbone, neck',
     [

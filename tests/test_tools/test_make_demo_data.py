@@ -21,6 +21,7 @@ def run(monkeypatch):
     return run_tool
 
 
+@pytest.mark.slow
 def test_writes_three_formats_and_refuses_to_write_them_again(run, tmp_path, capsys, monkeypatch):
     few = functools.partial(DemoSettings, num_scenes_train=6, num_scenes_val=3)
     monkeypatch.setattr('ibot_mm.datasets.demo.DemoSettings', few)

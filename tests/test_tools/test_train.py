@@ -83,6 +83,7 @@ def test_launchers_say_how_to_be_called(script, call):
     assert result.returncode == 2 and 'Usage: ' in result.stderr and script in result.stderr
 
 
+@pytest.mark.slow
 def test_auto_scale_lr_needs_a_base_batch_size(tmp_path, call):
     path = tmp_path / 'config.py'
     path.write_text('model = dict()\n')

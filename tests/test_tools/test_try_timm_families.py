@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import timm
 
+pytestmark = pytest.mark.slow
+
 TOP = Path(__file__).parents[2]
 PAGE = TOP / 'docs/timm_families.md'
 

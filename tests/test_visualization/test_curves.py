@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ibot_mm.visualization import draw_curves, find_scalars, read_curves, save_curves
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS = 5  # of one epoch
 
 

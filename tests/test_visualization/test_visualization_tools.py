@@ -13,6 +13,8 @@ from skimage import data
 import ibot_mm
 from ibot_mm.visualization import attention
 
+pytestmark = pytest.mark.slow
+
 TOOLS = Path(ibot_mm.__file__).parents[1] / 'tools' / 'analysis_tools'
 
 CONFIG = """

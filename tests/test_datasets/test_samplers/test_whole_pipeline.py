@@ -19,6 +19,8 @@ from ibot_mm.datasets import (
     SeededBatchSampler,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def images(paths, apply=False):
     """A data set with the whole pipeline, small crops."""
