@@ -24,9 +24,10 @@ CONFIGS = Path(__file__).parents[1] / 'configs'
 
 @pytest.fixture(scope='session', autouse=True)
 def cheap_runners() -> Iterator[None]:
-    """Most of a tiny test: layout of a config, garbage collection, indices of packages."""
+    """Most of a tiny test: layout of a config, the disk, garbage collection, package indices."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **kwargs: (text, True))
+        patch.setattr('os.fsync', lambda descriptor: None)  # waits for what other tests write, too
         patch.setattr('mmengine.dataset.base_dataset.gc', SimpleNamespace(collect=lambda: 0))
         # Read again for each `_base_ = 'mmdet::...'`: 400 files, a second.
         patch.setattr('mmengine.config.utils.load', functools.cache(load))

@@ -33,7 +33,10 @@ TYPES = {
 }
 
 
-@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmdet', 'mmseg'])
+LONG = [pytest.param(scope, marks=pytest.mark.long) for scope in ('mmengine', 'mmpretrain')]
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg', *LONG])
 def test_types_resolve_in_every_default_scope(scope):
     """In a process of its own, since a default scope and imported packages stay."""
     code = f"""

@@ -39,6 +39,7 @@ def test_step(tmp_path):
     assert len(settings['profile']) == 10 and settings['profile'][0][1] > 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     'option',
     # Without hardware for it, bfloat16 takes minutes.
@@ -121,6 +122,7 @@ def neck_by_hand(tokens, logits):
     return 2 * tokens * mlp + 2 * logits * 256 * PROTOTYPES
 
 
+@pytest.mark.long
 def test_operations_are_those_counted_by_hand():
     wanted = 1 + 0.15 * 196
     student = 2 * backbone_by_hand(197, wanted) + LOCAL_CROPS * backbone_by_hand(37, 1)
@@ -152,6 +154,7 @@ def test_operations_are_those_that_run():
     assert counter.get_total_flops() / 20 == pytest.approx(expected.ours(), rel=1e-3)
 
 
+@pytest.mark.long
 def test_drop_path_and_masks_change_the_operations():
     assert make_step(drop_path=0.4).ours() < make_step().ours()
     assert make_step(drop_path=0.4).published() == make_step().published()

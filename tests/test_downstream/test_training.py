@@ -63,7 +63,7 @@ class Weights(Hook):
         'det/mask_rcnn_vit_demo',
         'det/mask_rcnn_vit_vitdet_demo',
         'det/mask_rcnn_vit_windowed_demo',
-        'det/cascade_mask_rcnn_vit_demo',
+        pytest.param('det/cascade_mask_rcnn_vit_demo', marks=pytest.mark.long),
         'det/faster_rcnn_vit_demo',
         'seg/upernet_vit_demo',
         'seg/upernet_vit_windowed_demo',

@@ -163,6 +163,7 @@ def test_mixed_precision_keeps_losses_in_float32():
     sum(losses.values()).backward()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_compiled_backbones_take_any_number_of_masked_patches():
     """One graph each for teacher, global and local crops; only a first 0 costs another."""
