@@ -31,7 +31,8 @@ def fit_clusters(cfg: Config, out: str | Path, num_patches: int = 100_000, seed:
         Mean squared distance of a patch to its center.
 
     Raises:
-        ValueError: If there is no such tokenizer, or there are fewer patches than clusters.
+        ValueError: If the config has another tokenizer or none, or the data fewer patches than
+            clusters.
     """
     tokenizer_cfg = dict(cfg.model.get('tokenizer') or {})
     if not str(tokenizer_cfg.get('type')).endswith('ClusterTokenizer'):

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Tensors and metadata that make no sense end in one clear error, whatever the format."""
+"""Tensors and metadata that make no sense end in one clear error, in every format."""
 
 import random
 
