@@ -5,6 +5,7 @@ import functools
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -18,6 +19,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 from preloaded import run_script
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -32,6 +34,22 @@ def cheap_runners() -> Iterator[None]:
         # Read again for each `_base_ = 'mmdet::...'`: 400 files, a second.
         patch.setattr('mmengine.config.utils.load', functools.cache(load))
         yield
+
+
+@pytest.fixture(autouse=True)
+def ended_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A loader's workers end with its test: garbage collection would wait 5 seconds for each."""
+    loaders = weakref.WeakSet()
+    initialize = _MultiProcessingDataLoaderIter.__init__
+
+    def remember(loader: _MultiProcessingDataLoaderIter, *args: object) -> None:
+        initialize(loader, *args)
+        loaders.add(loader)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, '__init__', remember)
+    yield
+    for loader in loaders:
+        loader._shutdown_workers()
 
 
 @pytest.fixture(scope='session')
