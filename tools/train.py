@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
-from mmengine.runner import Runner
 
 from ibot_mm.compatibility import load_config
 from ibot_mm.config_check import stop_at_faults
@@ -26,6 +25,7 @@ from ibot_mm.engine.distributed import (
     prepare_cpu_processes,
     tell_status,
 )
+from ibot_mm.engine.roll_back import train_with_roll_backs
 
 
 def parse_args() -> argparse.Namespace:
@@ -122,7 +122,7 @@ def main() -> None:
     status, together = 0, True
     try:
         with naming_stalled_processes():
-            Runner.from_cfg(cfg).train()
+            train_with_roll_backs(cfg)
     except NotBegun:
         raise  # without the others; torchrun, too, ends processes by a signal, after a failure
     except TrainingStopped as stop:

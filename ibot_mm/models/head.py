@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ibot_mm.functional.losses import cls_loss, patch_loss, teacher_targets
 from ibot_mm.functional.ranges import check_ranges
-from ibot_mm.functional.sinkhorn import sinkhorn_center
+from ibot_mm.functional.sinkhorn import Reduce, sinkhorn_center
 from ibot_mm.registry import MODELS
 
 CENTERINGS = ('mean', 'sinkhorn', 'none')
@@ -187,11 +187,33 @@ class IBOTHead(BaseModule):
         return finite
 
     @torch.no_grad()
-    def _centers(self, teacher_cls: Tensor, teacher_patch: Tensor) -> tuple[Tensor, Tensor]:
+    def targets(self, teacher_cls: Tensor, teacher_patch: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the targets of this step's losses from the teacher's logits, for who watches.
+
+        Sinkhorn centers are those of these logits alone: processes do not wait for each other.
+
+        Args:
+            teacher_cls: Shape (..., K).
+            teacher_patch: Shape (M, K').
+
+        Returns:
+            Probabilities of the same shapes.
+        """
+        cls_center, patch_center = self._centers(teacher_cls, teacher_patch, reduce=None)
+        return (
+            teacher_targets(teacher_cls, cls_center, self.teacher_temperature),
+            teacher_targets(teacher_patch, patch_center, self.teacher_patch_temperature),
+        )
+
+    @torch.no_grad()
+    def _centers(
+        self, teacher_cls: Tensor, teacher_patch: Tensor, reduce: Reduce | None = all_reduce
+    ) -> tuple[Tensor, Tensor]:
         """Return what this step's targets are centered by, (K,) and (K')."""
-        cls = _center(self.centering, self.cls_center, teacher_cls, self.teacher_temperature)
+        temperatures = self.teacher_temperature, self.teacher_patch_temperature
+        cls = _center(self.centering, self.cls_center, teacher_cls, temperatures[0], reduce)
         patch = _center(
-            self.patch_centering, self.patch_center, teacher_patch, self.teacher_patch_temperature
+            self.patch_centering, self.patch_center, teacher_patch, temperatures[1], reduce
         )
         return cls, patch
 
@@ -205,10 +227,12 @@ class IBOTHead(BaseModule):
         return dict(agreement=same.float().mean(), teacher_entropy=entropy)
 
 
-def _center(centering: str, moving_mean: Tensor, logits: Tensor, temperature: float) -> Tensor:
+def _center(
+    centering: str, moving_mean: Tensor, logits: Tensor, temperature: float, reduce: Reduce | None
+) -> Tensor:
     """Return what the targets of one kind of token are centered by, (K,)."""
     if centering == 'mean':
         return moving_mean
     if centering == 'sinkhorn':
-        return sinkhorn_center(logits, temperature, reduce=all_reduce)
+        return sinkhorn_center(logits, temperature, reduce=reduce)
     return torch.zeros_like(moving_mean)

@@ -83,7 +83,7 @@ class IBOT(BaseSelfSupervisor):
         if evaluate not in ('teacher', 'student'):
             raise ValueError(f"evaluate must be 'teacher' or 'student', got {evaluate!r}.")
         self.evaluate = evaluate
-        self._watcher: Callable[[Tensor], None] | None = None
+        self._watchers: list[Callable[[Tensor, Tensor, Tensor], None]] = []
         self.tokenizer: Any = None if tokenizer is None else MODELS.build(tokenizer)
         self._check_prototypes()
         teacher_backbone = copy.deepcopy(backbone) | teacher.get('backbone', {})
@@ -222,15 +222,17 @@ class IBOT(BaseSelfSupervisor):
         Prototypes are linear: the mean of their logits is the logits of the mean.
         """
         tokens = self.teacher.backbone(images)[-1]
-        if self._watcher is not None:
-            self._watcher(tokens[:, 0])
         projections = self.teacher.neck.project(tokens)
         mean = projections[:, 1:].mean(dim=(0, 1))
         cls, masked = select_tokens(projections, patches).tensor_split([len(images)])
-        if self.tokenizer is not None:
+        if self.tokenizer is None:
+            cls, masked, mean = self.teacher.neck.logits(cls, masked, mean)
+        else:
             (cls,) = self.teacher.neck.logits(cls)
-            return cls, *self.tokenizer(images, patches)
-        return self.teacher.neck.logits(cls, masked, mean)
+            masked, mean = self.tokenizer(images, patches)
+        for watcher in self._watchers:
+            watcher(tokens, cls, masked)
+        return cls, masked, mean
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return backbone features of the network named by ``evaluate``."""
@@ -250,9 +252,18 @@ class IBOT(BaseSelfSupervisor):
             data_sample.set_field(of_image.argmax(), 'prototype')
         return data_samples
 
-    def watch_teacher(self, watcher: Callable[[Tensor], None] | None) -> None:
-        """Hand the teacher's [CLS] tokens (G * B, D), view-major, to a watcher in every step."""
-        self._watcher = watcher
+    def watch_teacher(self, watcher: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        """Hand what the teacher says in every step to a watcher, until :meth:`unwatch_teacher`.
+
+        That is the tokens of the global crops (G * B, 1 + N, D), view-major, the logits of [CLS]
+        (G * B, K), and those of the patches that the loss reads (M, K').
+        """
+        self._watchers.append(watcher)
+
+    def unwatch_teacher(self, watcher: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        """Stop that; nothing happens if it was not begun."""
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
 
     def update_teacher(self, momentum: float, skip: Tensor | None = None) -> None:
         """Move the teacher towards the student: keep ``momentum`` of it, or where ``skip`` all."""

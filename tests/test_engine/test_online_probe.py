@@ -40,7 +40,7 @@ def test_student_and_teacher_are_the_same_to_the_bit(tiny_config, train, labels)
     last = scalars['train/probe_top1'].data[0][-1]
     assert last * 0.08 == pytest.approx(round(last * 0.08))  # a count of 8 crops
     assert scalars['val/probe/top1'].data[0][-1] in (0, 25, 50, 75, 100)
-    assert runner.model._watcher is None
+    assert not runner.model._watchers
 
 
 def test_resumed_probe_is_the_one_that_went_on(tiny_config, train, tmp_path):

@@ -50,4 +50,6 @@ default_hooks = dict(
     skipped_images=dict(type='ibot_mm.SkippedImagesHook'),
     finite_loss=dict(type='ibot_mm.FiniteLossHook'),
     training_log=dict(type='ibot_mm.TrainingLogHook'),
+    monitor=dict(type='ibot_mm.MonitorHook'),
+    alarm=dict(type='ibot_mm.AlarmHook'),
 )

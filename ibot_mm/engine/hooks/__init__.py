@@ -1,4 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+from .alarm import AlarmHook
 from .bad_steps import SkipBadStepsHook
 from .best_head import KeepBestHeadHook
 from .channel_check import ChannelCheckHook
@@ -9,6 +10,7 @@ from .finite_loss import FiniteLossHook
 from .freezing import FreezePatchEmbeddingHook, FreezePrototypesHook
 from .image_sizes import ImageSizeHook
 from .log_history import LogHistoryHook
+from .monitor import MonitorHook
 from .online_probe import OnlineProbeHook
 from .progress_bar import ProgressBarHook
 from .runtime_info import DeferredRuntimeInfoHook
@@ -20,6 +22,7 @@ from .training_seed import TrainingSeedHook
 from .uniform_targets import UniformTargetsHook
 
 __all__ = [
+    'AlarmHook',
     'ChannelCheckHook',
     'CheckpointHook',
     'CheckClassesHook',
@@ -31,6 +34,7 @@ __all__ = [
     'FreezePrototypesHook',
     'ImageSizeHook',
     'LogHistoryHook',
+    'MonitorHook',
     'OnlineProbeHook',
     'KeepBestHeadHook',
     'ProgressBarHook',

@@ -75,10 +75,12 @@ class OnlineProbeHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Stop to watch the teacher."""
-        unwrap_model(runner, 'watch_teacher', type(self).__name__).watch_teacher(None)
+        unwrap_model(runner, 'watch_teacher', type(self).__name__).unwatch_teacher(self._watch)
 
-    def _watch(self, tokens: Tensor) -> None:
-        self._tokens = tokens.detach().float().clone()  # not all tokens of the network with it
+    def _watch(self, tokens: Tensor, *logits: Tensor) -> None:
+        self._tokens = (
+            tokens[:, 0].detach().float().clone()
+        )  # not all tokens of the network with it
 
     @torch.no_grad()
     def after_train_iter(
