@@ -20,7 +20,15 @@ setup(
     packages=find_packages(include=['ibot_mm', 'ibot_mm.*']),
     # `.mim` is where mmengine looks for a package's configs (`_base_ = 'ibot_mm::...'`) and tools.
     # It holds links, which a wheel turns into copies.
-    package_data={'ibot_mm': ['py.typed', '.mim/**/*.py', '.mim/**/*.sh', '.mim/**/*.yml']},
+    package_data={
+        'ibot_mm': [
+            'py.typed',
+            'visualization/*.json',
+            '.mim/**/*.py',
+            '.mim/**/*.sh',
+            '.mim/**/*.yml',
+        ]
+    },
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
     extras_require={name: requirements(name) for name in ('onedl', 'openmmlab', 'demo', 'test')},
