@@ -16,7 +16,7 @@ import torch
 from mmpretrain.structures import DataSample
 
 from benchmarks import measurement, workload
-from benchmarks.training import CHANNELS, OurTraining
+from benchmarks.training import OurTraining
 from ibot_mm.engine.hooks import OnlineProbeHook
 
 CLASSES = 1000
@@ -46,7 +46,7 @@ class Probing:
         self.hook.classes = tuple(map(str, range(CLASSES)))
         self.hook._label = lambda sample: int(sample.gt_label)
         number = self.settings.batch_size
-        shape = 2 * number, CHANNELS[self.settings.arch]
+        shape = 2 * number, workload.NETWORKS[self.settings.arch].channels
         self.tokens = torch.randn(shape, device=workload.device())
         labels = torch.randint(CLASSES, (number,))
         self.batch = dict(data_samples=[DataSample().set_gt_label(label) for label in labels])

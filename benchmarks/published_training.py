@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from benchmarks.workload import Timer, Workload, device
+from benchmarks.workload import NETWORKS, Timer, Workload, device
 
 
 def import_published(clone: str, module: str) -> ModuleType:
@@ -75,14 +75,25 @@ class PublishedTraining:
     def __init__(self, clone: str, workload: Workload) -> None:
         main = self.main = import_published(clone, 'main_ibot')
         settings = self.settings = workload.settings
-        arch = getattr(main.models, f'vit_{settings.arch}')
+        sizes = NETWORKS[settings.arch]
 
         def network(**backbone: Any) -> nn.Module:
-            backbone = arch(patch_size=16, return_all_tokens=True, **backbone)
+            backbone = main.models.VisionTransformer(
+                img_size=[settings.global_crop_size],
+                patch_size=sizes.patch_size,
+                embed_dim=sizes.channels,
+                depth=sizes.layers,
+                num_heads=sizes.heads,
+                qkv_bias=True,
+                return_all_tokens=True,
+                **backbone,
+            )
             head = main.iBOTHead(
                 backbone.embed_dim,
                 settings.prototypes,
                 patch_out_dim=settings.prototypes,
+                hidden_dim=sizes.hidden_channels,
+                bottleneck_dim=sizes.bottleneck_channels,
                 shared_head=True,
             )
             return main.utils.MultiCropWrapper(backbone, head).to(device())

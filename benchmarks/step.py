@@ -71,7 +71,8 @@ def operations(model: dict, args: argparse.Namespace) -> float:
     if args.compile:  # compiled backbones compute what drop path drops
         model = dict(model, compile_backbone=False)
         model['backbone'] = dict(model['backbone'], drop_path_rate=0.0)
-    step = Step(model, args.global_crop_size, args.local_crop_size, args.local_crops)
+    stride = workload.NETWORKS[args.arch].patch_size
+    step = Step(model, args.global_crop_size, args.local_crop_size, args.local_crops, stride=stride)
     return step.ours() * args.batch_size
 
 
@@ -87,16 +88,25 @@ def with_peak_memory(run: Callable[[], list[float]], peaks: list[float]) -> list
 
 
 def profile_step(ours: OurTraining) -> list[tuple[str, float, int]]:
-    """Print and return the ten most expensive operations: name, share of the time, calls."""
+    """Print and return the ten most expensive operations: name, share of the time, calls.
+
+    On a CPU also the share of the time that is spent outside of torch's operators: Python, hooks,
+    the log, and what runs the backward pass.
+    """
     with warnings.catch_warnings(), profile() as recorded:
         warnings.simplefilter('ignore')
+        start = time.perf_counter()
         ours.run()
+        seconds = time.perf_counter() - start
     key = 'self_device_time_total' if workload.device() == 'cuda' else 'self_cpu_time_total'
     events = sorted(recorded.key_averages(), key=lambda event: getattr(event, key), reverse=True)
     total = sum(getattr(event, key) for event in events)
     rows = [(event.key, getattr(event, key) / total, event.count) for event in events[:10]]
     for name, share, count in rows:
         print(f'{share:6.1%}  {count:6d} calls  {name}')
+    if workload.device() == 'cpu':
+        operators = sum(e.self_cpu_time_total for e in events if e.key.startswith('aten::'))
+        print(f'outside of operators: {1 - operators / 1e6 / seconds:.1%} of the time')
     wait, work = sum(ours.timer.waits), sum(ours.timer.seconds)
     print(f'waiting for data: {wait / (wait + work):.1%} of the time')
     return rows

@@ -10,11 +10,10 @@ from mmengine.config import Config
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from benchmarks.workload import Timer, Workload
+from benchmarks.workload import NETWORKS, Timer, Workload
 from ibot_mm.engine.distributed import prepare_cpu_processes
 
 CONFIGS = Path(__file__).parents[1] / 'configs/pretrain'
-CHANNELS = dict(tiny=192, small=384, base=768, large=1024)
 
 
 @LOOPS.register_module()
@@ -30,14 +29,24 @@ def build_config(workload: Workload, work_dir: str, launcher: str = 'none') -> C
     """Build the config of ViT-S/16 with the workload's settings."""
     settings = workload.settings
     cfg = Config.fromfile(CONFIGS / 'ibot_vits16.py')
+    network = NETWORKS[settings.arch]
     cfg.model.backbone.update(
-        arch=settings.arch,
+        arch=dict(
+            embed_dims=network.channels,
+            num_layers=network.layers,
+            num_heads=network.heads,
+            feedforward_channels=4 * network.channels,
+        ),
+        img_size=settings.global_crop_size,
+        patch_size=network.patch_size,
         drop_path_rate=settings.drop_path,
         with_cp=settings.checkpoint_activations,
     )
     cfg.model.compile_backbone = settings.compile
     cfg.model.neck.update(
-        in_channels=CHANNELS[settings.arch],
+        in_channels=network.channels,
+        hidden_channels=network.hidden_channels,
+        bottleneck_channels=network.bottleneck_channels,
         num_prototypes=settings.prototypes,
         norm_last_layer=True,
     )

@@ -4,6 +4,7 @@
 import argparse
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,34 @@ from torch import Tensor
 
 from ibot_mm.datasets import MaskGenerator
 
+
+@dataclass(frozen=True)
+class Network:
+    """Sizes of a ViT and of its projection head."""
+
+    channels: int
+    layers: int
+    heads: int
+    patch_size: int = 16
+    hidden_channels: int = 2048
+    bottleneck_channels: int = 256
+
+
+NETWORKS = dict(
+    tiny=Network(192, 12, 3),
+    small=Network(384, 12, 6),
+    base=Network(768, 12, 12),
+    large=Network(1024, 24, 16),
+    demo=Network(96, 4, 3, patch_size=8, hidden_channels=256, bottleneck_channels=64),
+)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that define a training step."""
-    parser.add_argument('--arch', choices=['tiny', 'small', 'base', 'large'], default='small')
+    parser.add_argument(
+        '--arch', choices=NETWORKS, default='small', help='ViT; demo: that of the demo'
+    )
     parser.add_argument('--batch-size', type=int, default=8, help='images a step; default: 8')
     parser.add_argument('--global-crop-size', type=int, default=224, help='pixels; default: 224')
     parser.add_argument('--local-crop-size', type=int, default=96, help='pixels; default: 96')
@@ -49,7 +72,8 @@ class Workload:
         self.settings = settings
         np.random.seed(0)
         torch.manual_seed(0)
-        draw = MaskGenerator(patch_size=16, ratio=[(0.0, 0.0), (0.3, 0.2)])
+        patch_size = NETWORKS[settings.arch].patch_size
+        draw = MaskGenerator(patch_size=patch_size, ratio=[(0.0, 0.0), (0.3, 0.2)])
         blank = dict(img=[np.empty((settings.global_crop_size, settings.global_crop_size, 3))] * 2)
         self.batches: list[dict[str, Tensor]] = []
         for _ in range(number):
