@@ -212,8 +212,9 @@ class IBOT(BaseSelfSupervisor):
     def _project(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """Project [CLS] of each image, then ``patches``: (B + M, C)."""
         if self.neck.norm_over_tokens:
-            return select_tokens(self.neck.project(tokens), patches)
-        return self.neck.project(select_tokens(tokens, patches) if tokens.ndim == 3 else tokens)
+            return select_tokens(self.neck.project(tokens, 1), patches)
+        selected = select_tokens(tokens, patches) if tokens.ndim == 3 else tokens
+        return self.neck.project(selected, len(selected) - len(patches))
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
@@ -224,7 +225,7 @@ class IBOT(BaseSelfSupervisor):
         tokens = self.teacher.backbone(images)[-1]
         if self._watcher is not None:
             self._watcher(tokens[:, 0])
-        projections = self.teacher.neck.project(tokens)
+        projections = self.teacher.neck.project(tokens, 1)
         mean = projections[:, 1:].mean(dim=(0, 1))
         cls, masked = select_tokens(projections, patches).tensor_split([len(images)])
         if self.tokenizer is not None:

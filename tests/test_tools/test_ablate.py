@@ -117,7 +117,9 @@ def test_arms_seeds_failures_and_nothing_twice(write, ablate, forked, tmp_path, 
     command = (config, '--seeds', 2, '--out', out)
     with pytest.raises(SystemExit) as end:
         ablate(*command)
-    assert 'broken/seed_0: status 1, FloatingPointError' in str(end.value) and 'full' not in str(end.value)
+    assert 'broken/seed_0: status 1, FloatingPointError' in str(end.value) and 'full' not in str(
+        end.value
+    )
     assert len(forked) == 2 * 2 * 2 + 2
     report = json.loads((out / 'report.json').read_text())
     assert report['images'] == 2 * 8 and report['reference'] == 'full'
