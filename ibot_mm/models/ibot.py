@@ -25,7 +25,8 @@ class IBOT(BaseSelfSupervisor):
     teacher, ``head`` the losses. The algorithm reads no global state: hooks set temperatures
     (:meth:`set_temperatures`), update the teacher (:meth:`update_teacher`) and freeze
     prototypes (:meth:`drop_prototype_gradients`) and patch embedding
-    (:meth:`drop_patch_embedding_gradients`).
+    (:meth:`drop_patch_embedding_gradients`), and ask why a loss is not finite
+    (:meth:`explain_overflow`).
 
     Args:
         backbone (dict): Student backbone, ``forward(images, masks=None)`` giving a tuple whose
@@ -262,6 +263,10 @@ class IBOT(BaseSelfSupervisor):
     def set_temperatures(self, cls: float, patch: float) -> None:
         """Set the teacher's temperatures for [CLS] and patch targets."""
         self.head.set_temperatures(cls, patch)
+
+    def explain_overflow(self) -> str:
+        """Say what to set if the head knows why a loss is not finite; else ''."""
+        return self.head.explain_overflow()
 
     def drop_prototype_gradients(self) -> None:
         """Forget the gradients of the prototypes, so that the optimizer leaves them alone."""
