@@ -56,8 +56,11 @@ def fit_clusters(cfg: Config, out: str | Path, num_patches: int = 100_000, seed:
     found.fit(features.numpy())
     centers = torch.from_numpy(found.cluster_centers_).to(features)
     scale = torch.cdist(features, centers).amin(dim=1).square().mean()
-    mkdir_or_exist(str(Path(out).parent))
-    torch.save(dict(centers=centers, scale=scale), out)
+    out = Path(out)
+    mkdir_or_exist(str(out.parent))
+    temporary = out.with_name(f'{out.name}.tmp')  # so that a file that is there is whole
+    torch.save(dict(centers=centers, scale=scale), temporary)
+    temporary.replace(out)
     return scale.item()
 
 

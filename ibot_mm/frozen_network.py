@@ -148,7 +148,7 @@ def load_projection_head(tensors: Mapping[str, Tensor], prefix: str) -> nn.Modul
         own = {names[name].removeprefix('neck.'): t for name, t in published.items()}
     if not any(name.startswith('cls_prototypes.') for name in own):
         return None
-    own = {n: t for n, t in own.items() if not n.startswith('patch_prototypes.')}
+    own = {n: t for n, t in own.items() if not n.startswith('patch_')}
     gain = 'cls_prototypes.parametrizations.weight.original0'
     bottleneck = gain in own
     layers = [own[f'layers.{i}.weight'] for i in range(len(own)) if f'layers.{i}.weight' in own]

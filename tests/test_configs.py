@@ -116,7 +116,8 @@ def test_training_and_knn_read_images_alike(path):
 def test_continuing_is_gentler_than_its_recipe(name):
     """Less and shorter of all that moves the weights, and the hooks that watch over them."""
     cfg = read(CONFIGS / f'pretrain/{name}.py')
-    start = name.partition('_continue')[0].replace('b14_dinov2', 's16').removesuffix('_reg')
+    start = name.partition('_continue')[0]
+    start = 'ibot_vits16' if 'dino' in start else start
     base = read(CONFIGS / f'pretrain/{start}.py')
 
     def rate(cfg):
@@ -156,6 +157,42 @@ def test_weights_of_dinov2_fit_their_configs(registers, tmp_path):
     assert torch.equal(model.pos_embed, state['pos_embed'])
     assert torch.equal(model.mask_token[0], state['mask_token'])
     assert model(torch.randn(1, 3, 98, 98))[-1].shape == (1, 1 + 7 * 7, 16)
+
+
+@pytest.mark.parametrize('name', [name for name in CONTINUE if 'dino' in name])
+def test_losses_of_dinov2(name):
+    model = read(CONFIGS / f'pretrain/{name}.py').model
+    assert not model.neck.shared_head and not model.neck.shared_mlp
+    assert model.head.centering == model.head.patch_centering == 'sinkhorn'
+    assert model.regularizers.koleo == dict(type='ibot_mm.KoLeoLoss', weight=0.1)
+    assert ('gram' in model.regularizers) == ('gram' in name)
+
+
+def test_weights_of_dinov3_fit_their_config_and_its_anchor(tmp_path):
+    """At a tiny width: rotary positions, registers, layer scale; both networks have them."""
+    cfg = read(CONFIGS / 'pretrain/ibot_vitb16_dinov3_gram_continue.py')
+    sizes = dict(embed_dim=16, depth=2, num_heads=2)
+    source = timm.create_model('vit_base_patch16_dinov3_qkvb', num_classes=0, **sizes)
+    torch.save(source.state_dict(), tmp_path / 'dinov3.pth')
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=64)
+    anchor = cfg.model.regularizers.gram
+    for backbone in (cfg.model.backbone, anchor.backbone):
+        backbone.arch = arch
+        backbone.init_cfg.checkpoint = str(tmp_path / 'dinov3.pth')
+    cfg.model.neck.update(in_channels=16, num_prototypes=8, hidden_channels=8)
+    cfg.model.head.num_prototypes = 8
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    images = torch.randn(1, 3, 64, 48)
+    with torch.no_grad():
+        tokens = source.forward_features(images)
+    expected = torch.cat([tokens[:, :1], tokens[:, 5:]], dim=1)
+    for backbone in (model.teacher.backbone, model.regularizers['gram'].backbone):
+        torch.testing.assert_close(backbone.eval()(images)[-1], expected, rtol=1e-4, atol=1e-5)
+    assert (anchor.weight, model.regularizers['gram'].within_image) == (2.0, True)
+    # The start is the anchor: no loss where the student has moved nowhere and sees whole crops.
+    tokens = model.backbone.eval()(images)[-1][None]
+    assert model.regularizers['gram'](tokens, images) < 1e-8
 
 
 # Published: k-NN, linear and fine-tuning on ImageNet-1K; box and mask AP on COCO; mIoU on ADE20K.
@@ -228,7 +265,8 @@ def test_index_lists_every_config_once(index):
     assert configs == {
         str(path.relative_to(CONFIGS.parent))
         for path in there
-        if path.parent.name != '_base_' and not any(word in path.stem for word in leave_out)
+        if path.parent.name not in ('_base_', 'ablation')
+        and not any(word in path.stem for word in leave_out)
     }
     assert all(Path(model.config).stem == name for name, model in index.items())
 

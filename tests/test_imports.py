@@ -54,6 +54,12 @@ def test_rooms_are_kept_apart(path):
             assert rest[0] in allowed, name
 
 
+def test_nothing_imports_the_experiments():
+    others = [path for path in FILES if room(path) != 'ablation']
+    importing = [p for p in others if any('ibot_mm.ablation' in n for n in imported_modules(p))]
+    assert len(others) < len(FILES) and importing == []
+
+
 def run(code):
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]

@@ -95,6 +95,7 @@ class IBOTHead(BaseModule):
         self.cls_weight = cls_weight
         self.patch_weight = patch_weight
         self.set_temperatures(teacher_temperature, teacher_patch_temperature)
+        self._overflowed: Tensor | None = None  # on the device, not read before it is asked for
         self.register_buffer('cls_center', torch.zeros(self.num_prototypes))
         self.register_buffer('patch_center', torch.zeros(self.num_patch_prototypes))
 
@@ -215,7 +216,31 @@ class IBOTHead(BaseModule):
         patch = _center(
             self.patch_centering, self.patch_center, teacher_patch, temperatures[1], reduce
         )
+        sinkhorn_in_half = [
+            center
+            for center, logits, centering in (
+                (cls, teacher_cls, self.centering),
+                (patch, teacher_patch, self.patch_centering),
+            )
+            if centering == 'sinkhorn' and logits.dtype == torch.float16
+        ]
+        for center in sinkhorn_in_half:
+            spoiled = ~center.isfinite().all()
+            self._overflowed = spoiled if self._overflowed is None else self._overflowed | spoiled
         return cls, patch
+
+    def explain_overflow(self) -> str:
+        """Say what to set if logits have overflowed in fp16 under Sinkhorn-Knopp; else ''.
+
+        One such logit spoils the targets of the whole batch. Reading it waits for the device.
+        """
+        if self._overflowed is None or not self._overflowed:
+            return ''
+        return (
+            "The teacher's logits overflowed in fp16, and Sinkhorn-Knopp centering spreads that to "
+            'the whole batch: set model.neck.precise=True, which computes projection and '
+            "prototypes in float32, or optim_wrapper.dtype='bfloat16'."
+        )
 
     @torch.no_grad()
     def _statistics(

@@ -25,7 +25,8 @@ class IBOT(BaseSelfSupervisor):
     teacher, ``head`` the losses. The algorithm reads no global state: hooks set temperatures
     (:meth:`set_temperatures`), update the teacher (:meth:`update_teacher`) and freeze
     prototypes (:meth:`drop_prototype_gradients`) and patch embedding
-    (:meth:`drop_patch_embedding_gradients`).
+    (:meth:`drop_patch_embedding_gradients`), and ask why a loss is not finite
+    (:meth:`explain_overflow`).
 
     Args:
         backbone (dict): Student backbone, ``forward(images, masks=None)`` giving a tuple whose
@@ -212,8 +213,9 @@ class IBOT(BaseSelfSupervisor):
     def _project(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """Project [CLS] of each image, then ``patches``: (B + M, C)."""
         if self.neck.norm_over_tokens:
-            return select_tokens(self.neck.project(tokens), patches)
-        return self.neck.project(select_tokens(tokens, patches) if tokens.ndim == 3 else tokens)
+            return select_tokens(self.neck.project(tokens, 1), patches)
+        selected = select_tokens(tokens, patches) if tokens.ndim == 3 else tokens
+        return self.neck.project(selected, len(selected) - len(patches))
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
@@ -222,7 +224,7 @@ class IBOT(BaseSelfSupervisor):
         Prototypes are linear: the mean of their logits is the logits of the mean.
         """
         tokens = self.teacher.backbone(images)[-1]
-        projections = self.teacher.neck.project(tokens)
+        projections = self.teacher.neck.project(tokens, 1)
         mean = projections[:, 1:].mean(dim=(0, 1))
         cls, masked = select_tokens(projections, patches).tensor_split([len(images)])
         if self.tokenizer is None:
@@ -272,6 +274,10 @@ class IBOT(BaseSelfSupervisor):
     def set_temperatures(self, cls: float, patch: float) -> None:
         """Set the teacher's temperatures for [CLS] and patch targets."""
         self.head.set_temperatures(cls, patch)
+
+    def explain_overflow(self) -> str:
+        """Say what to set if the head knows why a loss is not finite; else ''."""
+        return self.head.explain_overflow()
 
     def drop_prototype_gradients(self) -> None:
         """Forget the gradients of the prototypes, so that the optimizer leaves them alone."""

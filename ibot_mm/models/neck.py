@@ -27,8 +27,10 @@ class IBOTNeck(BaseModule):
         num_prototypes (int): Prototypes K of [CLS] tokens. Defaults to 8192.
         num_patch_prototypes (int, optional): Prototypes K' of patch tokens; with ``shared_head`` it
             must be K. Defaults to None, K.
-        shared_head (bool): Whether [CLS] and patch tokens share the prototypes. The MLP is always
-            shared. Defaults to True.
+        shared_head (bool): Whether [CLS] and patch tokens share the prototypes. Defaults to True.
+        shared_mlp (bool): Whether they share what is below the prototypes. False gives patches a
+            second MLP of the same sizes, ``patch_layers`` and ``patch_norm``: the untied heads of
+            DINOv2 (arXiv 2304.07193, section 4). It needs ``shared_head=False``. Defaults to True.
         hidden_channels (int): Channels of the hidden layers. Defaults to 2048.
         bottleneck_channels (int): Channels of the bottleneck; 0 leaves out bottleneck,
             normalization and weight norm, and prototypes are linear layers with bias.
@@ -45,7 +47,8 @@ class IBOTNeck(BaseModule):
         init_cfg (dict | list, optional): Initialization. Defaults to None.
 
     Raises:
-        ValueError: If a number is out of range or shared prototypes differ in number.
+        ValueError: If a number is out of range, shared prototypes differ in number or belong to two
+            MLPs.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class IBOTNeck(BaseModule):
         num_prototypes: int = 8192,
         num_patch_prototypes: int | None = None,
         shared_head: bool = True,
+        shared_mlp: bool = True,
         hidden_channels: int = 2048,
         bottleneck_channels: int = 256,
         num_layers: int = 3,
@@ -68,6 +72,7 @@ class IBOTNeck(BaseModule):
         self.num_prototypes = num_prototypes
         self.num_patch_prototypes = num_patch_prototypes or num_prototypes
         self.shared_head = shared_head
+        self.shared_mlp = shared_mlp
         counts = dict(
             in_channels=in_channels,
             num_prototypes=num_prototypes,
@@ -81,12 +86,17 @@ class IBOTNeck(BaseModule):
         widths = [in_channels] + [hidden_channels] * (num_layers - 1)
         if bottleneck_channels:
             widths.append(bottleneck_channels)
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, widths[1:]))
         self.num_hidden_layers = num_layers - 1
+
+        def mlp() -> tuple[nn.ModuleList, nn.Module | None]:
+            layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, widths[1:]))
+            if norm_cfg is None or not self.num_hidden_layers:
+                return layers, None
+            return layers, build_norm_layer(norm_cfg, hidden_channels)[1]
+
+        self.layers, norm = mlp()
         self.act = build_activation_layer(act_cfg)
-        self.norm = None
-        if norm_cfg is not None and self.num_hidden_layers:
-            self.norm = build_norm_layer(norm_cfg, hidden_channels)[1]
+        self.norm = norm
 
         def prototypes(number: int) -> nn.Module:
             if not bottleneck_channels:
@@ -99,6 +109,7 @@ class IBOTNeck(BaseModule):
         self.normalize = bool(bottleneck_channels)
         self.cls_prototypes = prototypes(self.num_prototypes)
         self.patch_prototypes = None if shared_head else prototypes(self.num_patch_prototypes)
+        self.patch_layers, self.patch_norm = (None, None) if shared_mlp else mlp()
         self._init_linear_layers()
 
     def _check(self, num_layers: int, bottleneck_channels: int) -> None:
@@ -112,6 +123,11 @@ class IBOTNeck(BaseModule):
                 f'Shared prototypes cannot be {self.num_prototypes} for [CLS] and '
                 f'{self.num_patch_prototypes} for patches: set shared_head=False or equal numbers.'
             )
+        if self.shared_head and not self.shared_mlp:
+            raise ValueError(
+                'IBOTNeck: shared_mlp=False gives patches an MLP of their own, so that prototypes '
+                'cannot be shared: set shared_head=False.'
+            )
 
     def _init_linear_layers(self) -> None:
         # Weight-normalized prototypes keep torch's own start, as published.
@@ -124,21 +140,38 @@ class IBOTNeck(BaseModule):
         """Whether the MLP's output for a token depends on the other tokens of the pass."""
         return isinstance(self.norm, _BatchNorm)
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """Apply the MLP up to the (normalized) bottleneck: (..., D) -> (..., C).
+    def project(self, tokens: Tensor, num_cls: int | None = None) -> Tensor:
+        """Apply the MLP up to the (normalized) bottleneck: (..., T, D) -> (..., T, C).
 
-        With a batch norm, statistics are over all leading dimensions. The normalization and the
-        result are in float32 at least.
+        With a batch norm, statistics are over all leading dimensions, of each MLP's own tokens.
+        The normalization and the result are in float32 at least.
+
+        Args:
+            tokens: Shape (..., T, D).
+            num_cls: How many of the T, the first, are [CLS]; the others are patches, which differ
+                in nothing where they share the MLP. Defaults to None, all.
         """
+        if num_cls is None or self.patch_layers is None:
+            return self._apply_mlp(tokens, self.layers, self.norm)
+        cls, patches = tokens.tensor_split([num_cls], dim=-2)
+        return torch.cat(
+            [
+                self._apply_mlp(cls, self.layers, self.norm),
+                self._apply_mlp(patches, self.patch_layers, self.patch_norm),
+            ],
+            dim=-2,
+        )
+
+    def _apply_mlp(self, tokens: Tensor, layers: nn.ModuleList, norm: nn.Module | None) -> Tensor:
         shape, device = tokens.shape[:-1], tokens.device.type
         x = tokens.flatten(0, -2)
         x = _to_float32(x) if self.precise else x
         autocast = torch.is_autocast_enabled(device) and not self.precise
         with torch.autocast(device, enabled=autocast):
-            for index, layer in enumerate(self.layers):
+            for index, layer in enumerate(layers):
                 x = layer(x)
                 if index < self.num_hidden_layers:
-                    x = self.act(x if self.norm is None else self.norm(x))
+                    x = self.act(x if norm is None else norm(x))
         x = _to_float32(x)
         return (F.normalize(x, dim=-1) if self.normalize else x).unflatten(0, shape)
 
@@ -173,7 +206,7 @@ class IBOTNeck(BaseModule):
         """
         if isinstance(tokens, (tuple, list)):
             tokens = tokens[-1]
-        projections = self.project(tokens)
+        projections = self.project(tokens, 1)
         cls, patches = self.logits(projections[:, 0], projections[:, 1:])
         return cls, patches
 

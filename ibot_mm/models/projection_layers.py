@@ -42,7 +42,7 @@ class ProjectionLayers(BaseModule):
                 f'projection head, got {num_layers}.'
             )
         built.layers = built.layers[:num_layers]
-        built.patch_prototypes = None
+        built.patch_prototypes = built.patch_layers = built.patch_norm = None
         self.with_prototypes = num_layers == total
         self.out_channels: int = built.num_prototypes
         if not self.with_prototypes:

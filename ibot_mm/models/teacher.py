@@ -41,6 +41,14 @@ class EMATeacher(BaseModule):
         """
         student = nn.ModuleDict(dict(backbone=backbone, neck=neck)).state_dict()
         own = nn.ModuleDict(dict(backbone=self.backbone, neck=self.neck)).state_dict()
+        patch_mlp = 'neck.patch_layers.'
+        if any(n.startswith(patch_mlp) for n in student) > any(
+            n.startswith(patch_mlp) for n in own
+        ):
+            raise ValueError(
+                "Teacher and student differ: the student's neck has an MLP for patches, the "
+                "teacher's does not. Give both the same shared_mlp."
+            )
         cls_prefix, patch_prefix = 'neck.cls_prototypes.', 'neck.patch_prototypes.'
         teacher_shares = not any(name.startswith(patch_prefix) for name in own)
         for name, target in own.items():

@@ -55,7 +55,7 @@ class RandomTokenizer(BaseModule):
             Logits of these patches (M, K'), and their mean over all patches (K').
         """
         tokens = self.backbone(images)[-1]
-        projections = self.neck.project(tokens)
+        projections = self.neck.project(tokens, 1)
         wanted = select_tokens(projections, patches)[len(images) :]
         _, logits, mean = self.neck.logits(wanted[:0], wanted, projections[:, 1:].mean(dim=(0, 1)))
         return logits, mean

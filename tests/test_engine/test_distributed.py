@@ -25,6 +25,13 @@ SPOILT = {
 }
 VARIANTS = {
     'default': {},
+    'Sinkhorn': {'model.head.centering': 'sinkhorn', 'model.head.patch_centering': 'sinkhorn'},
+    'Sinkhorn, separate MLPs for patches': {
+        'model.head.centering': 'sinkhorn',
+        'model.head.patch_centering': 'sinkhorn',
+        'model.neck.shared_head': False,
+        'model.neck.shared_mlp': False,
+    },
     'synchronized batch norm': {'model.neck.norm_cfg': dict(type='ibot_mm.SyncBN')},
     'accumulated, checkpointed, frozen': {
         'optim_wrapper.accumulative_counts': 2,

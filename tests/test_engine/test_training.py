@@ -202,6 +202,30 @@ class Explode(Hook):
             runner.model.head.cls_weight = float('inf')
 
 
+class HalfLogits(Hook):
+    """Logits of the teacher as fp16 gives them, and in one step too large for it."""
+
+    def before_train(self, runner):
+        logits, calls = runner.model.teacher.neck.logits, []
+
+        def in_half(*projections):
+            calls.append(1)
+            factor = 1e6 if len(calls) == 2 else 1
+            return tuple((factor * found).half() for found in logits(*projections))
+
+        runner.model.teacher.neck.logits = in_half
+
+
+@pytest.mark.parametrize('centering', ['sinkhorn', 'mean'])
+def test_sinkhorn_with_logits_that_overflow_names_the_way_out(centering, tiny_config, train):
+    tiny_config.model.head.update(centering=centering, patch_centering=centering)
+    tiny_config.train_cfg.val_interval = 9
+    with pytest.raises(FloatingPointError) as error:
+        train(tiny_config, HalfLogits())
+    assert ('model.neck.precise=True' in str(error.value)) == (centering == 'sinkhorn')
+    assert 'The loss is not finite at iteration 1 ' in str(error.value)
+
+
 def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(tiny_config, train):
     with pytest.raises(FloatingPointError, match=r'iteration 3 \(epoch 1.*loss_cls inf.*epoch_1'):
         train(tiny_config, Explode())

@@ -13,7 +13,8 @@ from ibot_mm.checkpoint import CheckpointError
 from ibot_mm.evaluation import Options
 from ibot_mm.feature_extraction import KINDS, extract
 from ibot_mm.frozen_evaluation import Request, evaluate_frozen
-from ibot_mm.frozen_network import load_frozen_network
+from ibot_mm.frozen_network import load_frozen_network, load_projection_head
+from ibot_mm.models import IBOTNeck
 
 TOP = Path(__file__).parents[2]
 OPTIONS = Options(ks=(1, 3), epochs=5, shares=(0.5,), learning_rates=(0.1, 1.0))
@@ -110,6 +111,16 @@ def test_config_and_checkpoint_alone_give_the_same(request_, checkpoint, pretrai
     student = load_frozen_network(checkpoint, 'student')
     assert not torch.allclose(student.backbone(images)[-1], alone.backbone(images)[-1])
     assert not torch.allclose(student.project()(cls), alone.project()(cls))
+
+
+@pytest.mark.parametrize('norm', ['LN', 'BN1d'])
+def test_the_head_beside_an_mlp_for_patches(norm):
+    options = dict(hidden_channels=12, bottleneck_channels=6, norm_cfg=dict(type=norm))
+    neck = IBOTNeck(16, 20, 24, shared_head=False, shared_mlp=False, **options).eval()
+    tensors = {f'teacher.neck.{name}': t for name, t in neck.state_dict().items()}
+    found = load_projection_head(tensors, 'teacher.backbone.').eval()
+    cls = torch.randn(3, 16)
+    torch.testing.assert_close(found.logits(found.project(cls)), neck.logits(neck.project(cls)))
 
 
 @pytest.mark.parametrize('kind', KINDS)

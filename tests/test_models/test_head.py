@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from ibot_mm.models import IBOTHead
+from ibot_mm.models import IBOTHead, IBOTNeck
 
 
 def logits(views=4, images=3, patches=5, num_prototypes=6, num_patch_prototypes=6):
@@ -47,6 +47,24 @@ def test_statistics():
     targets = (given['teacher_cls'] / 0.04).softmax(dim=-1)
     entropy = -torch.special.xlogy(targets, targets).sum(dim=-1).mean()
     torch.testing.assert_close(statistics['teacher_entropy'], entropy)
+
+
+@pytest.mark.parametrize('precise', [True, False])
+@pytest.mark.parametrize('centering', ['sinkhorn', 'mean'])
+def test_overflow_of_fp16_under_sinkhorn_is_explained(centering, precise):
+    """Prototypes of free gain that have grown; the others cannot overflow."""
+    torch.manual_seed(0)
+    neck = IBOTNeck(16, 6, hidden_channels=8, bottleneck_channels=4, precise=precise)
+    neck.cls_prototypes.parametrizations.weight.original0.data.fill_(6e5)
+    head = IBOTHead(6, centering=centering, patch_centering=centering)
+    assert head.explain_overflow() == ''
+    with torch.autocast('cpu', torch.float16), torch.no_grad():
+        cls, patch = neck(torch.randn(6, 1 + 4, 16))
+    cls, patch, weights = cls.view(2, 3, 6), patch.flatten(0, 1), torch.ones(24) / 24
+    losses = head.loss(cls, patch, cls, patch, patch.mean(dim=0), weights)
+    assert losses['loss_cls'].isfinite() == precise
+    explained = 'set model.neck.precise=True' in head.explain_overflow()
+    assert explained == (centering == 'sinkhorn' and not precise)
 
 
 def test_one_view():

@@ -22,6 +22,10 @@ OPTIONS = {
     'layer norm': dict(neck=dict(norm_cfg=dict(type='LN'))),
     'batch norm': dict(neck=dict(norm_cfg=dict(type='BN1d')), backbone=dict(drop_path_rate=0.5)),
     'separate prototypes': dict(neck=dict(shared_head=False)),
+    'separate MLPs': dict(neck=dict(shared_head=False, shared_mlp=False)),
+    'separate MLPs, batch norm': dict(
+        neck=dict(shared_head=False, shared_mlp=False, norm_cfg=dict(type='BN1d'))
+    ),
     'no bottleneck': dict(neck=dict(bottleneck_channels=0)),
 }
 

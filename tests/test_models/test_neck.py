@@ -9,6 +9,16 @@ from ibot_mm.models import IBOTNeck
 OPTIONS = {
     'default': dict(),
     'separate': dict(shared_head=False, num_patch_prototypes=24),
+    'separate MLPs': dict(shared_head=False, shared_mlp=False, num_patch_prototypes=24),
+    'separate MLPs, layer norm': dict(
+        shared_head=False, shared_mlp=False, norm_cfg=dict(type='LN')
+    ),
+    'separate MLPs, batch norm': dict(
+        shared_head=False, shared_mlp=False, norm_cfg=dict(type='BN1d')
+    ),
+    'separate MLPs, no bottleneck': dict(
+        shared_head=False, shared_mlp=False, bottleneck_channels=0
+    ),
     'layer norm': dict(norm_cfg=dict(type='LN')),
     'batch norm': dict(norm_cfg=dict(type='BN1d')),
     'batch norm, separate': dict(norm_cfg=dict(type='BN1d'), shared_head=False),
@@ -46,17 +56,40 @@ def test_logits_of_selected_tokens_are_those_of_the_full_pass(options):
     expected = (cls, patch[masks])
     assert full.norm_over_tokens == (options.get('norm_cfg') == dict(type='BN1d'))
     if full.norm_over_tokens:
-        projections = selected.project(tokens)
+        projections = selected.project(tokens, 1)
         actual = selected.logits(projections[:, 0], projections[:, 1:][masks])
     else:
         chosen = (tokens[:, 0], tokens[:, 1:][masks])
-        actual = selected.logits(*selected.project(torch.cat(chosen)).split([4, len(patch[masks])]))
+        projections = selected.project(torch.cat(chosen), 4)
+        actual = selected.logits(*projections.split([4, len(patch[masks])]))
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     for logits in (expected, actual):
         sum(x.square().sum() for x in logits).backward()
     for (name, p), q in zip(full.named_parameters(), selected.parameters()):
         torch.testing.assert_close(q.grad, p.grad, rtol=1e-9, atol=1e-12, msg=name)
     torch.testing.assert_close(dict(selected.named_buffers()), dict(full.named_buffers()))
+
+
+def test_separate_mlps_are_two_necks():
+    """Values and gradients; only what is separate has new names."""
+    neck = build(**OPTIONS['separate MLPs, layer norm'])
+    single = build(**OPTIONS['separate'] | dict(norm_cfg=dict(type='LN')))
+    own = set(dict(neck.named_parameters())) - set(dict(single.named_parameters()))
+    assert {name.partition('.')[0] for name in own} == {'patch_layers', 'patch_norm'}
+    of_cls, of_patches = (build(norm_cfg=dict(type='LN')) for _ in range(2))
+    state = neck.state_dict()
+    of_cls.load_state_dict({n: t for n, t in state.items() if not n.startswith('patch_')})
+    of_patches.load_state_dict({
+        n.replace('patch_prototypes', 'cls_prototypes').removeprefix('patch_'): t
+        for n, t in state.items() if n.startswith('patch_')
+    })  # fmt: skip
+    tokens = torch.randn(4, 1 + 9, 16, dtype=torch.float64)
+    cls, patches = neck(tokens)
+    torch.testing.assert_close(cls, of_cls(tokens)[0])
+    torch.testing.assert_close(patches, of_patches(tokens)[1])
+    patches.square().sum().backward()
+    assert not neck.layers[0].weight.grad.any() and not neck.norm.weight.grad.any()
+    assert neck.patch_layers[0].weight.grad.abs().sum() > 0
 
 
 def test_no_patch(options):
@@ -132,6 +165,7 @@ def test_deep_copy_is_independent():
     [
         (dict(num_patch_prototypes=7), 'Shared prototypes cannot be 20 .* and 7'),
         (dict(num_layers=0), 'num_layers >= 1'),
+        (dict(shared_mlp=False), 'shared_mlp=False gives patches .* set shared_head=False'),
     ],
 )
 def test_bad_options(kwargs, message):

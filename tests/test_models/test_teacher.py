@@ -82,6 +82,13 @@ def test_shapes_that_differ(of_teacher):
         teacher.copy_from(backbone(), neck())
 
 
+def test_an_mlp_for_patches_on_one_side():
+    with_own, without = neck(shared_head=False, shared_mlp=False), neck(shared_head=False)
+    for teacher, student in ((with_own, without), (without, with_own)):
+        with pytest.raises(ValueError, match='Teacher and student differ: .*patch_layers|MLP'):
+            EMATeacher(backbone(mask_token=False), teacher).copy_from(backbone(), student)
+
+
 @pytest.mark.parametrize('skip', [True, False])
 def test_may_leave_out_an_update(skip):
     """By a tensor: the values are those without it, or the old ones, to the last bit."""

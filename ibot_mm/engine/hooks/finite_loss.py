@@ -3,6 +3,7 @@
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -79,6 +80,10 @@ class FiniteLossHook(Hook):
             if last
             else 'No checkpoint was saved yet: start again'
         )
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        cause = model.explain_overflow() if hasattr(model, 'explain_overflow') else ''
+        if cause:
+            return f'{cause} {resume} with it.'
         return (
             f'{resume} with a lower learning rate, a smaller clip_grad.max_norm, a longer warm-up, '
             'or bf16 / float32 instead of fp16.'

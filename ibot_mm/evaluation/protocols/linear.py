@@ -24,18 +24,8 @@ def linear(splits: FrozenSplits, options: Options) -> list[Measurement]:
     Data smaller than the batch are one batch.
     """
     train, held_out = splits.features(splits.linear)
-    labels = splits.train_labels.to(options.device)
-    generator = torch.Generator().manual_seed(options.seed)
-    batch_size = min(options.batch_size, len(train))
-    start = torch.randn(splits.num_classes, train.shape[1], generator=generator) * 0.01
-    rates = [rate * batch_size / 256 for rate in options.learning_rates]
-    sweep = LinearSweep(start.to(options.device), rates)
-    for epoch in range(options.epochs):
-        factor = cosine(1.0, 0.0, epoch, options.epochs)
-        for rows in torch.randperm(len(train), generator=generator).split(batch_size):
-            features = train[rows].to(options.device, torch.float32)
-            sweep.step(features, labels[rows.to(labels.device)], factor)
-
+    sweep = fit_sweep(train, splits.train_labels, splits.num_classes, options)
+    rates = options.learning_rates
     hits = torch.zeros(len(rates), 2, dtype=torch.long)
     parts = zip(held_out.split(CHUNK), splits.held_out_labels.split(CHUNK))
     for features, targets in parts:
@@ -45,6 +35,29 @@ def linear(splits: FrozenSplits, options: Options) -> list[Measurement]:
         Measurement(dict(lr=rate), dict(top1=float(top1), top5=float(top5)))
         for rate, (top1, top5) in zip(options.learning_rates, accuracies)
     ]
+
+
+def fit_sweep(features: Tensor, labels: Tensor, num_classes: int, options: Options) -> LinearSweep:
+    """Train a linear layer of each learning rate.
+
+    Args:
+        features: Shape (N, C).
+        labels: Class ids (N,).
+        num_classes: Number of classes.
+        options: Settings.
+    """
+    labels = labels.to(options.device)
+    generator = torch.Generator().manual_seed(options.seed)
+    batch_size = min(options.batch_size, len(features))
+    start = torch.randn(num_classes, features.shape[1], generator=generator) * 0.01
+    rates = [rate * batch_size / 256 for rate in options.learning_rates]
+    sweep = LinearSweep(start.to(options.device), rates)
+    for epoch in range(options.epochs):
+        factor = cosine(1.0, 0.0, epoch, options.epochs)
+        for rows in torch.randperm(len(features), generator=generator).split(batch_size):
+            batch = features[rows].to(options.device, torch.float32)
+            sweep.step(batch, labels[rows.to(labels.device)], factor)
+    return sweep
 
 
 def _hits(sweep: LinearSweep, features: Tensor, targets: Tensor) -> Tensor:

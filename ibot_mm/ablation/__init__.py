@@ -1,0 +1,35 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Controlled experiments: variants of one training, every one with every seed."""
+
+from .arms import Ablation, Arm, check_unique, read_ablation
+from .check import check_ablation, num_images_seen
+from .collapse import judge_collapse
+from .measure import METRICS, measure_run
+from .processes import run_tasks
+from .report import read_results, write_report
+from .slurm import write_array_jobs
+from .statistics import Difference, Summary, paired_difference, summarize
+from .tasks import Task, plan_tasks, write_plan
+
+__all__ = [
+    'METRICS',
+    'Ablation',
+    'Arm',
+    'Difference',
+    'Summary',
+    'Task',
+    'check_ablation',
+    'check_unique',
+    'judge_collapse',
+    'measure_run',
+    'num_images_seen',
+    'paired_difference',
+    'plan_tasks',
+    'read_ablation',
+    'read_results',
+    'run_tasks',
+    'summarize',
+    'write_array_jobs',
+    'write_plan',
+    'write_report',
+]
