@@ -50,8 +50,12 @@ class Running:
         self._log.close()
 
 
+def _print(line: str) -> None:
+    print(line, flush=True)  # at once, into a file too
+
+
 def run_tasks(
-    tasks: Sequence[Task], jobs: int = 1, tell: Callable[[str], None] = print
+    tasks: Sequence[Task], jobs: int = 1, tell: Callable[[str], None] = _print
 ) -> dict[str, str]:
     """Run tasks, so many at once; what fails does not stop the others.
 
