@@ -47,6 +47,7 @@ METRICS = dict(
     patches='linear mIoU, single patch tokens',
 )
 PATCH_MEAN = FeatureSettings(1, 'patch_mean')
+SCENE_EPOCHS = 0.2  # of the epochs of other probes: an image has hundreds of patches
 
 
 def measure_run(work_dir: str | Path) -> dict[str, Any]:
@@ -158,4 +159,5 @@ def _measure_scenes(network: FrozenNetwork, scenes: str, options: Options) -> fl
     train, held_out = (
         read_patches(scenes, split, extractor, prepare, patch_size, number) for split in SPLITS
     )
+    options = replace(options, epochs=max(1, round(SCENE_EPOCHS * options.epochs)))
     return best_of(probe_patches(train, held_out, number, options)).main

@@ -43,15 +43,18 @@ class Running:
             self._log.close()
         return status
 
-    def stop(self) -> None:
-        """Ask the process to end, which saves a training, and wait."""
-        self.process.terminate()
+    def wait(self) -> None:
+        """Wait for the process that runs."""
         self.process.wait()
         self._log.close()
 
 
+def _print(line: str) -> None:
+    print(line, flush=True)  # at once, into a file too
+
+
 def run_tasks(
-    tasks: Sequence[Task], jobs: int = 1, tell: Callable[[str], None] = print
+    tasks: Sequence[Task], jobs: int = 1, tell: Callable[[str], None] = _print
 ) -> dict[str, str]:
     """Run tasks, so many at once; what fails does not stop the others.
 
@@ -60,7 +63,7 @@ def run_tasks(
     Args:
         tasks: A task comes after the one that it needs.
         jobs: Defaults to 1.
-        tell: Is called with a line at each begin and end. Defaults to print.
+        tell: Is called with a line at each begin and end. Defaults to printing it.
 
     Returns:
         Name -> reason, of the tasks that failed.
@@ -94,8 +97,10 @@ def run_tasks(
                 left = f'{len(waiting) + len(running)} tasks left'
                 tell(f'{name}: {"done" if status == 0 else "FAILED, " + failed[name]}; {left}')
     finally:
+        for current in running:  # after an interruption; a training saves itself
+            current.process.terminate()
         for current in running:
-            current.stop()
+            current.wait()
     return failed
 
 

@@ -67,7 +67,7 @@ def write_report(
     header = ['arm', 'seeds', *(METRICS[metric] for metric in shown)]
     differences = _difference_rows(ablation.reference, values)
     parts = [
-        f'# {ablation.path.stem}: {len(seeds)} seeds',
+        f'# {ablation.path.stem}: {len(seeds)} seed{"s" if len(seeds) > 1 else ""}',
         'Mean ± standard deviation over the seeds, in percent, of the teacher on frozen features. '
         'k-NN and linear probes take their best setting on the held-out images, as published, '
         'in each arm alike.',
@@ -172,7 +172,7 @@ def _descriptions(ablation: Ablation, out: Path) -> list[list[str]]:
 def _preparation(ablation: Ablation, arm: Arm, folder: Path) -> str:
     settings = dict(arm.prepare or {})
     kind = settings.pop('type')
-    told = ', '.join(f'{key} {value:,}' for key, value in settings.items())
+    told = ', '.join(f'{key}={value}' for key, value in settings.items())
     file = prepared_file(ablation, arm, folder)
     if kind == 'fit_clusters':
         return f'k-means of patches, {told}'

@@ -109,7 +109,10 @@ class IBOTNeck(BaseModule):
         self.normalize = bool(bottleneck_channels)
         self.cls_prototypes = prototypes(self.num_prototypes)
         self.patch_prototypes = None if shared_head else prototypes(self.num_patch_prototypes)
-        self.patch_layers, self.patch_norm = (None, None) if shared_mlp else mlp()
+        self.patch_layers: nn.ModuleList | None = None
+        self.patch_norm: nn.Module | None = None
+        if not shared_mlp:
+            self.patch_layers, self.patch_norm = mlp()
         self._init_linear_layers()
 
     def _check(self, num_layers: int, bottleneck_channels: int) -> None:

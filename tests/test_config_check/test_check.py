@@ -149,6 +149,7 @@ FAULTS = [
     (f'{CROPS}.global_crop_size', 36, 'not a whole number of patches of 8'),
     (f'{CROPS}.global_crop_size', 4, 'smaller than one patch'),
     ('model.neck.in_channels', 32, 'gives 16 channels'),
+    ('model.neck.shared_mlp', False, 'set shared_head=False'),
     ('model.head.num_patch_prototypes', 32, 'num_patch_prototypes is 24 in the neck'),
     ('default_hooks.prototypes.epochs', 100, '100 of 48 epochs is never trained'),
     (f'{TEMPERATURE}.warmup_epochs', 100, 'more than the 48 of train_cfg.max_epochs'),

@@ -162,8 +162,8 @@ def test_what_is_prepared(write, ablate, forked, tmp_path):
     assert (out / 'clusters/preparation/clusters.pth').exists()
     assert len(forked) == 2 + 2 * 2
     text = (out / 'report.md').read_text()
-    assert 'a pre-training by the base config, seed 7, 16 images, ' in text
-    assert 'k-means of patches, num_patches 64' in text
+    assert 'a pre-training by the base config, seed=7, 16 images, ' in text
+    assert 'k-means of patches, num_patches=64' in text
     assert 'Difference' not in text  # the arm to compare with was left out
 
 
