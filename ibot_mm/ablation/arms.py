@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from ibot_mm.compatibility import load_config
 from ibot_mm.config_check.signatures import find_unknown
+from ibot_mm.engine.alarms import COLLAPSES
 
 PREPARED = 'prepared'  # in a delta, '{prepared}' is the file that the arm's preparation makes
 LIKE = '_like_'
@@ -104,6 +105,8 @@ def read_ablation(
     base_path = path.parent / content['base']
     base = load_config(base_path)
     base.merge_from_dict(dict(options or {}))
+    if (base.get('default_hooks') or {}).get('alarm'):  # a collapse is a result
+        base.default_hooks.alarm.setdefault('actions', {}).update(dict.fromkeys(COLLAPSES, 'end'))
     described = content['arms']
     _check_names(path, described, names)
     taken = described if names is None else {name: described[name] for name in names}

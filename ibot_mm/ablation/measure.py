@@ -95,7 +95,7 @@ def describe_training(work_dir: Path, cfg: Config) -> dict[str, Any]:
     return dict(
         images=iterations * cfg.train_dataloader.batch_size,
         seconds=iterations * sum(times) / len(times),
-        collapse=judge_collapse(curves, cfg),
+        collapse=judge_collapse(curves),
         unit=unit,
         losses=losses,
     )

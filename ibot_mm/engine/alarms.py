@@ -59,13 +59,14 @@ Values = Mapping[str, float]
 
 
 def _uniform(values: Values, history: History) -> str | None:
-    share = values.get('cls_entropy', 0.0)
-    if share > MOST_ENTROPY:
-        return (
-            f'all images have nearly the same target, entropy {share:.1%} of ln K: lower the '
-            'teacher temperatures (default_hooks.temperature), or take '
-            'configs/_base_/schedules/small_data.py'
-        )
+    for kind in KINDS:
+        share = values.get(f'{kind}_entropy', 0.0)
+        if share > MOST_ENTROPY:
+            return (
+                f'all {kind} targets are nearly the same, entropy {share:.1%} of ln K: lower '
+                f'{"" if kind == "cls" else "patch_"}temperature of default_hooks.temperature, or '
+                'take configs/_base_/schedules/small_data.py'
+            )
     return None
 
 
@@ -126,6 +127,7 @@ def _gradient_growing(values: Values, history: History) -> str | None:
     return None
 
 
+COLLAPSES = ('uniform', 'one_prototype', 'entropy_gone', 'rank_falling')
 ALARMS: dict[str, Callable[[Values, History], str | None]] = dict(
     uniform=_uniform,
     one_prototype=_one_prototype,

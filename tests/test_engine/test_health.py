@@ -201,3 +201,27 @@ def test_without_a_checkpoint_it_starts_again(poisoned, tmp_path):
     train_with_roll_backs(poisoned)
     assert (Poison.starts, Poison.seeds) == ([0, 0], [0, 1])
     assert read_roll_backs(tmp_path / 'work_dir')[0]['checkpoint'] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_training_that_is_ended_is_saved(health_config, train, tmp_path, by_epoch):
+    hot(health_config)
+    health_config.default_hooks.alarm.actions = dict(uniform='end')
+    health_config.default_hooks.checkpoint.interval = -1
+    if not by_epoch:
+        health_config.train_cfg = dict(type='ibot_mm.IterBasedTrainLoop', max_iters=40)
+        health_config.val_dataloader = health_config.val_evaluator = health_config.val_cfg = None
+        health_config.param_scheduler = []
+    runner = train(health_config)
+    assert 5 <= runner.iter <= 8
+    name = 'epoch_4' if by_epoch else f'iter_{runner.iter}'
+    assert (tmp_path / f'work_dir/{name}.pth').exists()
+
+
+def test_targets_that_no_loss_reads_are_not_judged(health_config, train):
+    health_config.model.head.patch_weight = 0.0
+    health_config.train_cfg.update(max_epochs=2, val_interval=2)
+    names = set(train(health_config).message_hub.log_scalars)
+    assert 'train/patch_entropy' not in names and 'train/cls_entropy' in names
+    assert 'train/patch_rank' in names

@@ -16,7 +16,7 @@ from ibot_mm.engine.hooks.uniform_targets import UniformTargetsHook
 from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import HOOKS
 
-ACTIONS = ('ignore', 'warn', 'stop', 'roll_back')
+ACTIONS = ('ignore', 'warn', 'end', 'stop', 'roll_back')
 STATE = 'alarms'  # in a checkpoint
 NORM = 'train/grad_norm'
 LAST_SHARE = 0.01  # of the training, in which the teacher's momentum reaches 1 by its schedule
@@ -27,7 +27,7 @@ class AlarmHook(Hook):
     """Judges each measurement of :class:`MonitorHook`, which it needs.
 
     ==================== =======================================================================
-    ``uniform``          [CLS] targets have 95 % of ln K or more: the loss stays at ln K
+    ``uniform``          [CLS] or patch targets have 95 % of ln K or more: loss at ln K
     ``one_prototype``    [CLS] or patch targets share fewer than 1.5 prototypes
     ``entropy_gone``     targets have less than 0.5 % of ln K
     ``rank_falling``     an effective rank is below a quarter of its highest
@@ -40,6 +40,7 @@ class AlarmHook(Hook):
     of a training counts for ``teacher_frozen`` and ``gradient_growing`` alone. It then does one of:
 
     - ``'warn'``: a line in the log, with what to change;
+    - ``'end'``: the training is finished with this epoch, and saved;
     - ``'stop'``: raise :class:`~ibot_mm.engine.alarms.TrainingAlarm`;
     - ``'roll_back'``: ``tools/train.py`` goes on from the last checkpoint that is older than
       the first bad measurement, with another seed and the learning rate times ``rate_factor``,
@@ -153,6 +154,9 @@ class AlarmHook(Hook):
         text = f'Alarm {name!r} at iteration {runner.iter + 1}, bad since {since}: {message}.'
         if action == 'warn':
             runner.logger.warning(f'{text} See docs/health.md.')
+        elif action == 'end':
+            runner.logger.warning(f'{text} The training ends with this epoch.')
+            runner.train_loop.stop_training = True
         elif action != 'ignore':
             kind = RollBack if action == 'roll_back' else TrainingAlarm
             raise kind(name, runner.iter + 1, since, text)

@@ -196,8 +196,10 @@ class CheckpointHook(CheckpointWriter):
     def after_train_epoch(self, runner: Runner) -> None:
         """Save where it is time, and stop on request."""
         super().after_train_epoch(runner)
-        counts_epochs = not hasattr(runner.train_loop, 'dataloader_iterator')
-        self._stop_between(runner, runner.epoch + counts_epochs)
+        epoch = runner.epoch + (not hasattr(runner.train_loop, 'dataloader_iterator'))
+        if runner.train_loop.stop_training:  # a hook ends it before its time
+            self._save_now(runner, epoch, runner.iter)
+        self._stop_between(runner, epoch)
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Stop on request; the validation is made up for when the training goes on.

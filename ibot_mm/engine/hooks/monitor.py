@@ -35,9 +35,9 @@ class MonitorHook(Hook):
     ========================================  ====================================================
 
     Formulas and sources are in :mod:`ibot_mm.functional.monitors`. ``agreement`` is logged by the
-    head. Ranks depend on the size of the sample, and scores compare checkpoints of one training,
-    or trainings that differ little: whether one of them tells quality was measured in
-    docs/health.md.
+    head. Targets that no loss reads are left out. Ranks depend on the size of the sample; scores
+    compare checkpoints of one training, or trainings that differ little: docs/health.md says what
+    is known of each.
 
     After each validation the means since the last one are among its metrics, with the prefix
     ``monitor/``, so that ``CheckpointHook(save_best='monitor/...')`` can choose by them.
@@ -118,11 +118,13 @@ class MonitorHook(Hook):
             return
         cls_logits = _spread(cls_logits, self.num_features)
         patch_logits = _spread(patch_logits, self.num_features)
-        cls, patch = self._model.head.targets(cls_logits, patch_logits)
+        head = self._model.head
+        cls, patch = head.targets(cls_logits, patch_logits)
         features = _spread(tokens[:, 0], self.num_features)
         patches = _spread(tokens[:, 1:].flatten(0, 1), self.num_features)
-        values = dict(_of_targets('cls', cls), **_of_features('cls', features))
-        values |= dict(_of_targets('patch', patch), **_of_features('patch', patches))
+        values = dict(_of_features('cls', features), **_of_features('patch', patches))
+        values |= _of_targets('cls', cls) if head.cls_weight else {}
+        values |= _of_targets('patch', patch) if head.patch_weight else {}
         images = tokens[: self.num_images, 1:].float().cpu()
         num_clusters = min(24, images[:, :, 0].numel() // 4)
         if images.isfinite().all() and images.shape[1] >= 3 and num_clusters > 1:
