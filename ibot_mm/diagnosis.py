@@ -19,6 +19,7 @@ FALL = 3.0  # points of k-NN accuracy
 RISE = 1.0  # the same, in the last quarter of a training
 FINISHED_RATE = 0.05  # of the highest learning rate
 HALF = 0.5
+LEAST_AGREEMENT = 0.02  # more than at the start
 
 COLLAPSING = 'collapsing'
 NOTHING_LEARNED = 'nothing learned yet'
@@ -150,6 +151,15 @@ def _nothing_learned(curves: Mapping[str, Curve], done: float) -> Iterator[Findi
             f'targets are uniform, entropy {mean(late):.1%} of ln K: the loss stays at ln K',
             'lower the teacher temperatures, or take configs/_base_/schedules/small_data.py; '
             'docs/small_data.md says why',
+        )
+    agreement = curves.get('agreement', [])
+    late = [y for x, y in agreement if x > 0.8 * done]
+    if late and mean(late) < _start(agreement) + LEAST_AGREEMENT:
+        yield Finding(
+            NOTHING_LEARNED,
+            f'student and teacher choose the same prototype for {mean(late):.0%} of the images, at '
+            f'the start for {_start(agreement):.0%}',
+            'train on; after a tenth of the training see docs/small_data.md',
         )
     knn = [y for _, y in knn_curve(curves)]
     if len(knn) > 1 and max(knn) - knn[0] < RISE and done > HALF:

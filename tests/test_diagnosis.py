@@ -71,6 +71,7 @@ def write_run(tmp_path):
         (dict(cls_entropy=line(0.99, 0.99)), 'nothing learned yet', 'entropy 99.0% of ln K'),
         (dict(cls_entropy=None, teacher_entropy=line(5.5, 5.5)), 'nothing learned yet', '99.2%'),
         (dict(knn=line(30, 30.5)), 'nothing learned yet', 'k-NN is 30.5'),
+        (dict(agreement=line(0.1, 0.11)), 'nothing learned yet', 'for 11% of the images'),
         (dict(waiting=line(0.5, 0.5)), 'starved by loading', '50% of the time'),
         (dict(knn=line(30, 60)), 'schedule finished too early', 'rose from 51.0 to 60.0'),
         (dict(knn=line(30, 60), done=0.5), 'healthy', 'k-NN 45.0 after 33.0'),
