@@ -46,7 +46,7 @@ class Probing:
         self.hook.classes = tuple(map(str, range(CLASSES)))
         self.hook._label = lambda sample: int(sample.gt_label)
         number = self.settings.batch_size
-        shape = 2 * number, workload.NETWORKS[self.settings.arch].channels
+        shape = 2 * number, 1, workload.NETWORKS[self.settings.arch].channels
         self.tokens = torch.randn(shape, device=workload.device())
         labels = torch.randint(CLASSES, (number,))
         self.batch = dict(data_samples=[DataSample().set_gt_label(label) for label in labels])

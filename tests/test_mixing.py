@@ -33,10 +33,10 @@ TYPES = {
 }
 
 
-LONG = [pytest.param(scope, marks=pytest.mark.long) for scope in ('mmengine', 'mmpretrain')]
+LONG = [pytest.param(s, marks=pytest.mark.long) for s in ('mmengine', 'mmpretrain', 'mmseg')]
 
 
-@pytest.mark.parametrize('scope', ['mmdet', 'mmseg', *LONG])
+@pytest.mark.parametrize('scope', ['mmdet', *LONG])
 def test_types_resolve_in_every_default_scope(scope):
     """In a process of its own, since a default scope and imported packages stay."""
     code = f"""

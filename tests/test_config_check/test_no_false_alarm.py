@@ -10,7 +10,8 @@ from mmengine.utils import get_installed_path
 from ibot_mm.config_check import check_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-OURS = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
+NO_TRAININGS = ('_base_', 'ablation')
+OURS = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name not in NO_TRAININGS)
 STOCK = [
     'mmpretrain/mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py',
     'mmpretrain/mocov3/mocov3_vit-small-p16_16xb256-amp-coslr-300e_in1k.py',

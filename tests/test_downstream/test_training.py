@@ -153,7 +153,7 @@ def test_a_neck_that_does_not_fit_stops_the_training_at_once(small, train):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('tool', ['train', 'test'])
+@pytest.mark.parametrize('tool', ['train', pytest.param('test', marks=pytest.mark.long)])
 def test_tools_say_how_to_get_the_operators(tool, tmp_path, call):
     """With an mmcv without operators on the path, as setting up pre-training alone leaves it."""
     (tmp_path / 'sitecustomize.py').write_text("import sys\nsys.modules['mmcv._ext'] = None\n")

@@ -63,6 +63,7 @@ def test_it_is_the_start(config, train):
 def test_a_resumed_training_compares_with_the_same_start(config, train):
     whole = train(config)
     config.merge_from_dict(dict(resume=True, load_from=f'{config.work_dir}/epoch_2.pth'))
+    config.work_dir += '_resumed'  # two runs within a second would share a log
     resumed = train(config)
     last = 'After 6 iterations:'
     assert log_of(whole).partition(last)[2][:200] == log_of(resumed).partition(last)[2][:200]

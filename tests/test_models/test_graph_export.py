@@ -51,7 +51,7 @@ def compare(model, run, tolerance):
 
 
 @pytest.mark.parametrize(
-    'name', [n if n == 'plain' else pytest.param(n, marks=pytest.mark.slow) for n in FEATURES]
+    'name', [n if n == 'plain' else pytest.param(n, marks=pytest.mark.long) for n in FEATURES]
 )
 def test_program(name, tmp_path):
     model = build(**FEATURES[name])
@@ -59,13 +59,8 @@ def test_program(name, tmp_path):
     compare(model, torch.export.load(tmp_path / 'vit.pt2').module(), 1e-5)
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(n, marks=pytest.mark.slow if n == 'plain' else pytest.mark.long)
-        for n in FEATURES
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize('name', FEATURES)
 def test_onnx(name, tmp_path):
     model = build(**FEATURES[name])
     export_onnx(model, tmp_path / 'vit.onnx')

@@ -111,7 +111,7 @@ def ablate():
     return lambda *words: main([str(word) for word in words])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_arms_seeds_failures_and_nothing_twice(write, ablate, forked, tmp_path, capsys):
     config, out = write(full=FULL, random=RANDOM, broken=BROKEN), tmp_path / 'out'
     command = (config, '--seeds', 2, '--out', out)
