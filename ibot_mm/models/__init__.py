@@ -19,7 +19,7 @@ from .norm import SyncBatchNorm
 from .preprocessor import MultiCropPreprocessor
 from .projection_layers import ProjectionLayers
 from .pyramid import DeconvPyramid, SimplePyramid
-from .regularizers import GramLoss, KoLeoLoss
+from .regularizers import GramLoss, InfoNCELoss, KoLeoLoss
 from .teacher import EMATeacher
 from .tokenizers import ClusterTokenizer, FrozenTokenizer, RandomTokenizer
 
@@ -33,6 +33,7 @@ __all__ = [
     'GramLoss',
     'IBOTHead',
     'IBOTNeck',
+    'InfoNCELoss',
     'KoLeoLoss',
     'LinearSweepHead',
     'MaskedSwinTransformer',

@@ -284,6 +284,39 @@ class IBOT(BaseSelfSupervisor):
         for parameter in self.neck.prototype_parameters():
             parameter.grad = None
 
+    @torch.no_grad()
+    def start_patch_embedding(self, weight: Tensor, bias: Tensor) -> None:
+        """Set the patch embedding of student and teacher.
+
+        Args:
+            weight: Shape (D, 3 * p * p), of flat patches.
+            bias: Shape (D,).
+
+        Raises:
+            TypeError: If the backbone does not embed patches by one layer of patches side by side.
+        """
+        projection = self.patch_projection()
+        projection.weight.copy_(weight.view_as(projection.weight))
+        if projection.bias is not None:
+            projection.bias.copy_(bias)
+        self.teacher.copy_from(self.backbone, self.neck)
+
+    def patch_projection(self) -> nn.Conv2d:
+        """Return the student's layer that embeds patches, which do not overlap.
+
+        Raises:
+            TypeError: If the backbone does it in another way.
+        """
+        embedding = getattr(self.backbone, 'patch_embed', None)
+        found = [getattr(embedding, name, None) for name in ('projection', 'proj')]
+        for layer in found:
+            if type(layer) is nn.Conv2d and layer.stride == layer.kernel_size:
+                return layer
+        raise TypeError(
+            f'{type(self.backbone).__name__} does not embed patches by one convolution without '
+            'overlap: remove default_hooks.whitening.'
+        )
+
     def drop_patch_embedding_gradients(self) -> None:
         """Forget those of the patch embedding: the projection of pixels and what belongs to it."""
         for parameter in self.backbone.patch_embed.parameters():

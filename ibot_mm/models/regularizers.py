@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Losses on the student's tokens beside those of the head, as DINOv2 and DINOv3 have them."""
+"""Losses on the student's tokens beside those of the head."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ibot_mm.functional.gram import NEGATIVES, gram_loss
+from ibot_mm.functional.info_nce import info_nce_loss
 from ibot_mm.functional.koleo import koleo_loss
 from ibot_mm.functional.ranges import check_ranges
 from ibot_mm.registry import MODELS
@@ -44,6 +45,42 @@ class KoLeoLoss(BaseModule):
         """
         with torch.autocast(tokens.device.type, enabled=False):
             return self.weight * torch.stack([koleo_loss(view[:, 0]) for view in tokens]).sum()
+
+
+@MODELS.register_module()
+class InfoNCELoss(BaseModule):
+    """Tells the [CLS] features of one image from those of all others of the batch.
+
+    :func:`~ibot_mm.functional.info_nce.info_nce_loss` over the global crops, on the backbone's
+    features without projection; the others are those of this process. Not in the paper: it is for
+    small trainings, in which self-distillation alone has too few steps (docs/small_data.md).
+
+    Args:
+        weight (float): Defaults to 1.
+        temperature (float): Defaults to 0.2.
+
+    Raises:
+        ValueError: If the weight is negative or the temperature not above 0.
+    """
+
+    reads_patches = False
+
+    def __init__(self, weight: float = 1.0, temperature: float = 0.2) -> None:
+        super().__init__()
+        ranges = {'[0, inf)': dict(weight=weight), '(0, inf)': dict(temperature=temperature)}
+        check_ranges(type(self).__name__, ranges)
+        self.weight = weight
+        self.temperature = temperature
+
+    def forward(self, tokens: Tensor, global_crops: Tensor) -> Tensor:
+        """Compute the weighted loss.
+
+        Args:
+            tokens: Student's tokens of the global crops, shape (G, B, 1 + N or 1, D), [CLS] first.
+            global_crops: Not used.
+        """
+        with torch.autocast(tokens.device.type, enabled=False):
+            return self.weight * info_nce_loss(tokens[:, :, 0], self.temperature)
 
 
 @MODELS.register_module()

@@ -20,6 +20,7 @@ from .temperature import TeacherTemperatureHook
 from .training_log import TrainingLogHook
 from .training_seed import TrainingSeedHook
 from .uniform_targets import UniformTargetsHook
+from .whitening import WhitenPatchesHook
 
 __all__ = [
     'AlarmHook',
@@ -44,4 +45,5 @@ __all__ = [
     'TeacherUpdateHook',
     'TrainingLogHook',
     'UniformTargetsHook',
+    'WhitenPatchesHook',
 ]
