@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ibot_mm.functional.gram import gram_loss
+from ibot_mm.functional.info_nce import info_nce_loss
 from ibot_mm.functional.koleo import koleo_loss
 from ibot_mm.models import IBOT, GramLoss, MaskedVisionTransformer
 
@@ -71,6 +72,7 @@ def test_each_is_its_function_and_leaves_the_others_alone(earlier, inputs, norm_
         regularizers=dict(
             koleo=dict(type='ibot_mm.KoLeoLoss', weight=0.3),
             anchor=gram(path, weight=1.5, negatives='clip'),
+            contrast=dict(type='ibot_mm.InfoNCELoss', weight=0.5, temperature=0.3),
         ),
     )
     missing = model.load_state_dict(plain.state_dict(), strict=False).missing_keys
@@ -81,6 +83,8 @@ def test_each_is_its_function_and_leaves_the_others_alone(earlier, inputs, norm_
     tokens = tokens_of(model, inputs)
     koleo = sum(koleo_loss(view[:, 0]) for view in tokens)
     torch.testing.assert_close(losses['loss_koleo'], 0.3 * koleo)
+    contrast = info_nce_loss(tokens[:, :, 0], 0.3)
+    torch.testing.assert_close(losses['loss_contrast'], 0.5 * contrast)
     crops = inputs['global_crops'].transpose(0, 1).flatten(0, 1)
     anchor = gram_loss(tokens.flatten(0, 1)[:, 1:], network(crops)[-1][:, 1:], negatives='clip')
     torch.testing.assert_close(losses['loss_anchor'], 1.5 * anchor)

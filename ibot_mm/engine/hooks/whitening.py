@@ -33,8 +33,10 @@ class WhitenPatchesHook(Hook):
     priority = 'HIGH'  # before whoever looks at weights
 
     def __init__(self, num_images: int = 500, eps: float = 0.01) -> None:
-        numbers = {'int [2, inf)': dict(num_images=num_images), '(0, inf)': dict(eps=eps)}
-        check_ranges(type(self).__name__, numbers)
+        check_ranges(
+            type(self).__name__,
+            {'int [2, inf)': dict(num_images=num_images), '(0, inf)': dict(eps=eps)},
+        )
         self.num_images = num_images
         self.eps = eps
 
