@@ -249,12 +249,16 @@ def test_slurm_only_writes(write, ablate, forked, tmp_path, capsys):
 def test_shipped_ablations_build(path, tmp_path):
     """The model of each arm, and no fault in its config."""
     ablation = read_ablation(path)
+    tokenizers = {'online', 'frozen', 'random', 'clusters', 'none', 'patch_only'}
+    removed = {'no_centering', 'no_sharpening', 'no_centering_no_sharpening', 'momentum_0'}
+    natural = {'full', 'no_contrast', 'no_whitening', 'moving_mean'}
     expected = dict(
-        tokenizer={'online', 'frozen', 'random', 'clusters', 'none', 'patch_only'},
-        stabilizers={'full', 'no_centering', 'sinkhorn', 'no_sharpening', 'momentum_0',
-                     'no_centering_no_sharpening', 'no_multi_crop'},
-    )  # fmt: skip
-    assert set(ablation.arms) == expected[path.stem.partition('_')[0]]
+        tokenizer=tokenizers,
+        tokenizer_cifar10=tokenizers,
+        stabilizers={'full', 'sinkhorn', 'no_multi_crop', *removed},
+        stabilizers_cifar10={*natural, *removed},
+    )
+    assert set(ablation.arms) == expected[path.stem]
     assert ablation.reference in ('online', 'full')
     init_default_scope('mmpretrain')
     for arm in ablation.arms.values():
