@@ -74,7 +74,7 @@ def diagnose(work_dir: str | Path) -> Diagnosis:
         too early, healthy; more than one may hold.
 
     Raises:
-        FileNotFoundError: If there are no logs or no config.
+        FileNotFoundError: If logs or config are missing.
         ValueError: If nothing was logged yet, or the run is not a pre-training.
     """
     work_dir = Path(work_dir)

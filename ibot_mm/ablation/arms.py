@@ -184,7 +184,7 @@ def _look_up(path: str, base: Config, owner: str) -> Any:
     node: Any = base.to_dict()
     for key in path.split('.'):
         if not isinstance(node, Mapping) or key not in node:
-            raise ValueError(f"{owner}: the base does not have {path}, there is no '{key}'")
+            raise ValueError(f"{owner}: the base does not have {path}: '{key}' is missing")
         node = node[key]
     return copy.deepcopy(node)
 

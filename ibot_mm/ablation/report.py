@@ -48,7 +48,7 @@ def write_report(
         command: How the ablation was called.
 
     Returns:
-        The table for the terminal, None if there is no result yet.
+        The table for the terminal, or None before the first result.
     """
     out = Path(out)
     results = read_results(ablation, seeds, out)

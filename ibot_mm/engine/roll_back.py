@@ -98,7 +98,7 @@ def _roll_back(cfg: Config, alarm: RollBack) -> str | None:
     unfinished = path.with_suffix('.tmp')
     unfinished.write_text(json.dumps([*read_roll_backs(folder), entry], indent=2))
     os.replace(unfinished, path)
-    place = f'from {Path(start).name}' if start else 'from the start, as there is no checkpoint'
+    place = f'from {Path(start).name}' if start else 'from the start: nothing was saved before'
     print_log(
         f'{alarm} Rolled back: going on {place}, with the next seed and the learning rate times '
         f'{factor:g}; {path} has the list.',

@@ -27,7 +27,7 @@ def draw_ablation(
         A matplotlib figure.
 
     Raises:
-        ValueError: If there are no metrics.
+        ValueError: If nothing was measured.
     """
     if not metrics:
         raise ValueError('nothing to draw: no metric was measured')
