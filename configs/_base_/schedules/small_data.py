@@ -4,7 +4,7 @@
 small_data = dict(
     # Targets from the batch, and images told apart: self-distillation alone is slow to start.
     head=dict(centering='sinkhorn', patch_centering='sinkhorn'),
-    regularizers=dict(contrast=dict(type='ibot_mm.InfoNCELoss')),
+    regularizers=dict(contrast=dict(type='ibot_mm.InfoNCELoss', temperature=0.1)),
     init=dict(type='Kaiming', layer='Linear', mode='fan_in', nonlinearity='linear'),
     optim_wrapper=dict(
         type='ibot_mm.PerParameterClipOptimWrapper',
