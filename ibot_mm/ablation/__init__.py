@@ -2,9 +2,11 @@
 """Controlled experiments: variants of one training, every one with every seed."""
 
 from .arms import Ablation, Arm, check_unique, read_ablation
-from .check import check_ablation, num_images_seen
+from .check import check_ablation, num_images_seen, read_plan
+from .checkpoints import measure_checkpoints
 from .collapse import judge_collapse
 from .measure import METRICS, measure_run
+from .monitors import Comparison, compare_monitors
 from .processes import run_tasks
 from .report import read_results, write_report
 from .slurm import write_array_jobs
@@ -15,17 +17,21 @@ __all__ = [
     'METRICS',
     'Ablation',
     'Arm',
+    'Comparison',
     'Difference',
     'Summary',
     'Task',
     'check_ablation',
     'check_unique',
+    'compare_monitors',
     'judge_collapse',
+    'measure_checkpoints',
     'measure_run',
     'num_images_seen',
     'paired_difference',
     'plan_tasks',
     'read_ablation',
+    'read_plan',
     'read_results',
     'run_tasks',
     'summarize',

@@ -77,7 +77,7 @@ def measure_run(work_dir: str | Path) -> dict[str, Any]:
         seed=seed,
         key=plan['keys'][arm],
         checkpoint=checkpoint.name,
-        metrics=_measure(checkpoint, config, cfg, plan['evaluation']),
+        metrics=measure_checkpoint(checkpoint, config, cfg, plan['evaluation']),
         versions=versions(),
         commit=read_commit(),
         **describe_training(work_dir, cfg),
@@ -112,9 +112,20 @@ def read_commit() -> str | None:
     return found.stdout.strip()
 
 
-def _measure(
+def measure_checkpoint(
     checkpoint: Path, config: Path, cfg: Config, evaluation: Mapping[str, Any]
 ) -> dict[str, float]:
+    """Measure one checkpoint.
+
+    Args:
+        checkpoint: Of the arm.
+        config: File of the arm's config.
+        cfg: The same, read.
+        evaluation: See :class:`~ibot_mm.ablation.arms.Ablation`.
+
+    Returns:
+        Percent, by the names of ``METRICS``; ``patches`` only where there are scenes.
+    """
     network = load_frozen_network(checkpoint, config=config)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     ks = cfg.val_evaluator.get('ks', Options().ks)
