@@ -13,7 +13,7 @@ model = dict(
         arch=dict(
             _delete_=True, embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384
         ),
-        img_size=24,
+        img_size=16,
         patch_size=4,
         drop_path_rate=0.0,
         init_cfg=_base_.small_data.init,
@@ -39,7 +39,7 @@ train_dataloader = dict(
         data_root=data_root,
         pipeline=dict(
             crops=dict(
-                global_crop_size=24,
+                global_crop_size=16,
                 global_crop_scale=(0.4, 1.0),
                 num_local_crops=0,
             ),
