@@ -2,30 +2,14 @@
 """Train by a config: pre-training, detection or segmentation."""
 
 import argparse
-import logging
 import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.logging import print_log
 
 from ibot_mm.compatibility import load_config
-from ibot_mm.config_check import stop_at_faults
-from ibot_mm.engine.checkpointing import DiskFullError, force_safe_loading, is_disk_full
-from ibot_mm.engine.checkpointing.stopping import (
-    NO_ROOM,
-    NotBegun,
-    TrainingStopped,
-    leave_on_signals,
-)
-from ibot_mm.engine.distributed import (
-    finish_processes,
-    is_restarted,
-    naming_stalled_processes,
-    prepare_cpu_processes,
-    tell_status,
-)
-from ibot_mm.engine.roll_back import train_with_roll_backs
+from ibot_mm.engine.distributed import is_restarted
+from ibot_mm.training import prepare_process, run_training
 
 
 def parse_args() -> argparse.Namespace:
@@ -109,31 +93,8 @@ def build_config(args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    force_safe_loading()
-    leave_on_signals()
-    cfg = build_config(args)
-    try:
-        stop_at_faults(cfg, args.cfg_options)
-    except SystemExit as end:
-        if not isinstance(end, NotBegun):
-            tell_status(1)
-        raise
-    prepare_cpu_processes(cfg)
-    status, together = 0, True
-    try:
-        with naming_stalled_processes():
-            train_with_roll_backs(cfg)
-    except NotBegun:
-        raise  # without the others; torchrun, too, ends processes by a signal, after a failure
-    except TrainingStopped as stop:
-        status = stop.code
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        together = isinstance(error, DiskFullError)  # else a file that one process writes
-        print_log(f'{"" if together else "The disk is full: "}{error}', 'current', logging.ERROR)
-        status = NO_ROOM
-    finish_processes(status, together)
+    prepare_process()
+    run_training(build_config(args), args.cfg_options)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,191 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Pre-training on a folder of images, without a config: recipe, batch and machine are chosen."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .recipe import Choice, Situation
+
+CONFIG = 'config.py'
+TOOLS = Path(__file__).parent / '.mim/tools'
+
+
+def pretrain(
+    images: str | Path,
+    out: str | Path,
+    model: str = 'vits16',
+    weights: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    config: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    devices: int = 1,
+    slurm: str | None = None,
+    resume: bool = False,
+    plan_only: bool = False,
+) -> Path:
+    """Pre-train a network on a folder of images.
+
+    What is chosen, and why, is printed as a table; the whole config is written to
+    ``OUT/config.py``, by which ``tools/train.py`` repeats the training.
+
+    Args:
+        images: Folder, nested as deep as it may be; no labels are needed. Where it has
+            ``train/CLASS`` and ``val/CLASS``, k-NN is measured on them.
+        out: Folder of checkpoints and logs.
+        model: vits16, vitb16, vitl16, swint, or a Vision Transformer of timm by its name.
+        weights: Checkpoint of any known format to start from; by default from nothing.
+        epochs: By default chosen by the number of images.
+        batch_size: Images in one process; by default what fits the device.
+        config: Config of one's own, in place of model and recipe.
+        options: Changes of the config, as ``{'a.b': value}``.
+        devices: Processes of one machine; with Slurm the number of GPUs.
+        slurm: Partition of a Slurm cluster.
+        resume: Go on with the training in ``out``, by the config written there.
+        plan_only: Only print the choices and write the config.
+
+    Returns:
+        The config file; checkpoints lie beside it.
+
+    Raises:
+        ValueError: If there are too few images, an option is unknown, or ``out`` holds another
+            training.
+        FileNotFoundError: If there is no folder of images.
+        MemoryError: If not even four images fit the device.
+    """
+    out = Path(out)
+    path = out / CONFIG
+    if path.exists() and not resume:
+        raise ValueError(
+            f'{out} holds a training: --resume goes on with it, or choose another --out'
+        )
+    if not path.exists():
+        cfg, choices = _plan(images, model, weights, epochs, batch_size, config, devices)
+        cfg.merge_from_dict(dict(options or {}))
+        show_choices(choices, options or {})
+        out.mkdir(parents=True, exist_ok=True)
+        cfg.dump(path)
+    if plan_only:
+        return path
+    if devices > 1 or slurm is not None:
+        _launch(path, out, devices, slurm)
+    else:
+        _train_here(path, out)
+    return path
+
+
+def show_choices(choices: 'list[Choice]', options: Mapping[str, Any]) -> None:
+    """Print what was chosen and what was changed by hand."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table('', 'chosen', 'why')
+    for choice in choices:
+        table.add_row(choice.name, choice.value, choice.reason)
+    for key, value in options.items():
+        table.add_row(key, str(value), 'given')
+    Console().print(table)
+
+
+def survey(images: str | Path, devices: int = 1) -> 'Situation':
+    """Look at the folder and the machine.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If there are no images in it, with what was found.
+    """
+    import torch
+
+    from .datasets.find_images import find_images
+    from .recipe import Situation
+
+    root = Path(images)
+    if not root.is_dir():
+        raise FileNotFoundError(f'{root} is not a folder')
+    labeled = _labeled(root)
+    found = find_images(str(root / 'train' if labeled else root))
+    if not found.images:
+        raise ValueError(
+            f'{root}: {found}; folders of images are needed, nested as deep as you like'
+        )
+    cuda = torch.cuda.is_available()
+    if cuda and devices > torch.cuda.device_count():
+        raise ValueError(
+            f'{devices} devices are asked for, and there are {torch.cuda.device_count()}'
+        )
+    return Situation(
+        images=len(found.images),
+        labeled=labeled,
+        device='cuda' if cuda else 'cpu',
+        devices=devices,
+        cores=os.cpu_count() or 1,
+        bfloat16=cuda and torch.cuda.is_bf16_supported(),
+    )
+
+
+def _labeled(root: Path) -> bool:
+    """Whether the same class folders lie in train and val."""
+    classes = [
+        {path.name for path in (root / split).iterdir() if path.is_dir()}
+        if (root / split).is_dir()
+        else set()
+        for split in ('train', 'val')
+    ]
+    return len(classes[0]) > 1 and classes[0] == classes[1]
+
+
+def _plan(
+    images: str | Path,
+    model: str,
+    weights: str | None,
+    epochs: int | None,
+    batch_size: int | None,
+    config: str | Path | None,
+    devices: int,
+) -> 'tuple[Any, list[Choice]]':
+    from .batch_size import find_batch_size
+    from .recipe import CPU_BATCH, Choice, plan_training
+
+    situation = survey(images, devices)
+    cfg, choices = plan_training(images, situation, model, weights, epochs, config)
+    where = f'{situation.devices} x {situation.device}'
+    choices.insert(0, Choice('images', f'{situation.images:,}', f'in {images}, for {where}'))
+    most = max(4, situation.images // (8 * devices))  # at least eight steps an epoch
+    reason = 'given'
+    if batch_size is None and config is not None:
+        batch_size, reason = cfg.train_dataloader.batch_size, 'as the config says'
+    elif batch_size is None and situation.device == 'cpu':
+        batch_size, reason = min(CPU_BATCH, most), 'on a CPU larger ones are no faster'
+    elif batch_size is None:
+        batch_size = find_batch_size(cfg, situation.device, min(256, most))
+        reason = 'the largest of 256, 128, ... that fits the device'
+    cfg.train_dataloader.batch_size = batch_size
+    choices.append(Choice('batch', f'{batch_size} x {devices}', reason))
+    return cfg, choices
+
+
+def _train_here(path: Path, out: Path) -> None:
+    from .compatibility import load_config
+    from .training import prepare_process, run_training
+
+    prepare_process()
+    cfg = load_config(path)
+    cfg.launcher, cfg.work_dir, cfg.resume = 'none', str(out), True
+    run_training(cfg)
+
+
+def _launch(path: Path, out: Path, devices: int, slurm: str | None) -> None:
+    rest = [str(path), '--work-dir', str(out), '--resume']
+    if slurm is None:
+        command = ['bash', str(TOOLS / 'dist_train.sh'), rest[0], str(devices), *rest[1:]]
+    else:
+        command = ['bash', str(TOOLS / 'slurm_train.sh'), slurm, out.name, *rest]
+    environment = os.environ | dict(PYTHON=sys.executable, GPUS=str(devices))
+    status = subprocess.run(command, env=environment).returncode
+    if status:
+        raise SystemExit(status)
