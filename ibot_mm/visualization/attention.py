@@ -32,8 +32,8 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
         images: (B, 3, H, W), normalized as for the backbone, on its device.
 
     Returns:
-        Attention (B, heads, H / patch, W / patch) in float32. The rest to a sum of 1 is what
-        [CLS] pays to itself and to registers.
+        Attention (B, heads, H / patch, W / patch) in float32, or float64 of a network in float64.
+        The rest to a sum of 1 is what [CLS] pays to itself and to registers.
 
     Raises:
         ValueError: If the backbone has no such layer, rotary position embedding, or tokens that are
@@ -56,7 +56,8 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
             f'the last attention layer of {type(backbone).__name__} did not give one (B, N, 3C) '
             'tensor of queries, keys and values: attention maps need a plain ViT'
         )
-    query, key, _ = caught[0].float().unflatten(2, (3, attention.num_heads, -1)).unbind(2)
+    projected = caught[0].to(torch.promote_types(caught[0].dtype, torch.float32))
+    query, key, _ = projected.unflatten(2, (3, attention.num_heads, -1)).unbind(2)
     logits = torch.einsum('bhd,bnhd->bhn', query[:, 0], key) / math.sqrt(query.size(-1))
     extra_tokens = getattr(backbone, 'num_extra_tokens', 1) + getattr(backbone, 'num_registers', 0)
     patches = logits.softmax(dim=-1)[..., extra_tokens:]  # (B, heads, H / patch * W / patch)
