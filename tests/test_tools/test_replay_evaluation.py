@@ -12,7 +12,7 @@ TOP = Path(__file__).parents[2]
 DATA = TOP / 'tests/data/evaluation'
 PROTOCOLS = [
     'clustering', 'features', 'knn', 'logistic', 'linear_probe', 'finetune', 'transfer',
-    'successor_losses', 'retrieval',
+    'successor_losses', 'retrieval', 'copy_detection', 'davis',
 ]  # fmt: skip
 
 sys.path.insert(0, str(TOP / 'tools/analysis_tools'))

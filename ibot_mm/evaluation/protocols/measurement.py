@@ -22,7 +22,7 @@ class Options:
         shares: Of the labels, for few labels.
         seed: Of everything random.
         device: Where to compute.
-        work_dir: Folder of features and of what tasks write.
+        work_dir: Folder of what tasks write, and of features that they keep.
         images_per_batch: Images of one size that tasks give the network at once.
         num_workers: Processes that load images for tasks.
         tasks: Task -> its own settings, such as ``dict(davis=dict(topk=10))``.

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..protocols.measurement import Measurement, Options
+from .copydays import check_copydays, copydays
+from .davis import check_davis, davis
 from .network import TaskNetwork
 from .retrieval import check_retrieval, retrieval
 from .settings import check_settings, settings_of
@@ -19,9 +21,13 @@ Task = Callable[[TaskNetwork, Path, Options], list[Measurement]]
 Check = Callable[[Path, Options], None]
 TASKS: dict[str, Task] = dict(
     retrieval=retrieval,
+    copydays=copydays,
+    davis=davis,
 )
 CHECKS: dict[str, Check] = dict(
     retrieval=check_retrieval,
+    copydays=check_copydays,
+    davis=check_davis,
 )
 
 __all__ = [

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -17,6 +16,7 @@ from ..protocols.measurement import Options
 from ..splits import DataError
 from .network import TaskNetwork, preparation
 
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 BUFFER = 4  # batches that wait for images of their size
 
 
@@ -31,11 +31,6 @@ def open_image(path: str | Path) -> Image.Image:
             return image.convert('RGB')
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f'{path} cannot be read ({error}): download or copy it again') from error
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    """Make an RGB image a tensor as mm loads images: uint8, BGR, (3, H, W)."""
-    return torch.from_numpy(np.array(image)[..., ::-1].copy()).permute(2, 0, 1)
 
 
 def image_features(
@@ -94,6 +89,20 @@ def image_features(
                 f'the features of {paths[error.args[1]]} are not finite: the network has diverged'
             ) from error
     return cache.features()
+
+
+def find_folder_images(folder: str | Path) -> list[Path]:
+    """List the images below a folder, by name.
+
+    Raises:
+        DataError: If there is no such folder, or no image in it.
+    """
+    if not Path(folder).is_dir():
+        raise DataError(f'there is no folder {folder}')
+    found = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise DataError(f'{folder} has no images ({", ".join(SUFFIXES)})')
+    return found
 
 
 class _Images(Dataset[tuple[int, Tensor]]):

@@ -50,6 +50,15 @@ def token_maps(network: TaskNetwork) -> Callable[[Tensor], Tensor]:
     return compute
 
 
+def stride_of(backbone: Any) -> int:
+    """Return the side of what a token of the last block stands for, in pixels."""
+    embedding = backbone.patch_embed
+    projection = getattr(embedding, 'projection', None)
+    sides = projection.kernel_size if projection is not None else embedding.patch_size
+    merged = 2 ** (len(backbone.stages) - 1) if hasattr(backbone, 'stages') else 1
+    return int(sides[0]) * merged
+
+
 def grid_of(num_patches: int, height: int, width: int) -> tuple[int, int]:
     """Return rows and columns of the patches of an image.
 

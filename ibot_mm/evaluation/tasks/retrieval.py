@@ -28,7 +28,8 @@ from ibot_mm.functional.retrieval import RelevantImages, rank_database, score_ra
 from ..features import FeatureExtractor
 from ..protocols.measurement import Measurement, Options
 from ..splits import DataError
-from .image_features import image_features, open_image, to_tensor
+from ..views import to_tensor
+from .image_features import image_features, open_image
 from .network import TaskNetwork
 from .settings import settings_of
 
