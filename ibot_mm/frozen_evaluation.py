@@ -162,7 +162,7 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
             if is_main_process():
                 with_head = [n for n in protocols if evaluated is not None or n != 'clustering']
                 found |= run_protocols(with_head, splits, options)
-        if evaluated is not None and is_main_process():
+        if evaluated is not None:
             own = request.out if title == request.network else str(Path(request.out) / title)
             found |= run_tasks(tasks, evaluated, folders, replace(options, work_dir=own))
         measured[title] = found

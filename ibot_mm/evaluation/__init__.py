@@ -16,14 +16,8 @@ from .knn_metric import KNNAccuracy
 from .pixels import PixelExtractor
 from .protocols import PROTOCOLS, Measurement, Options, best_of
 from .results import make_table, summary_rows, versions, write_results
-from .run import (
-    check_names,
-    check_protocols,
-    check_tasks,
-    extract_splits,
-    run_protocols,
-    run_tasks,
-)
+from .run import check_protocols, extract_splits, run_protocols
+from .run_tasks import check_names, check_tasks, run_tasks
 from .splits import DataError, check_splits, folder_splits
 from .sweep_accuracy import SweepAccuracy
 from .tasks import TASKS, TaskNetwork

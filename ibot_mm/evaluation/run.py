@@ -2,7 +2,7 @@
 """Frozen evaluation from images to numbers: one pass over the images, then all protocols."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +17,10 @@ from .extraction import LOADING, Loading, extract_features
 from .features import NEIGHBORS, FeatureSettings
 from .frozen_splits import FrozenSplits
 from .protocols import PROTOCOLS, Measurement, Options
-from .splits import DataError, ImagePaths, labels_of
-from .tasks import CHECKS, TASKS, TaskNetwork, check_settings
+from .splits import ImagePaths, labels_of
 
 NAMES = ('train', 'val')
 CHUNK = 1024  # rows in memory at once
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Refuse what is neither a protocol nor a task.
-
-    Raises:
-        ValueError: If there is such a name.
-    """
-    known = *PROTOCOLS, *TASKS
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f'unknown protocol {unknown[0]!r}: choose from {", ".join(known)}')
-
-
-def check_tasks(names: Sequence[str], folders: Mapping[str, str | None], options: Options) -> None:
-    """Refuse tasks whose data or options do not serve, before any weight is loaded.
-
-    Args:
-        names: Of tasks.
-        folders: Task -> folder of its data.
-        options: Settings of all.
-
-    Raises:
-        DataError: If a folder is not given, missing or half-prepared.
-        ValueError: If options are unknown or of tasks that are not asked for.
-    """
-    check_settings(options, TASKS, names)
-    for name in names:
-        folder = folders.get(name)
-        if folder is None:
-            raise DataError(f'{name} has no data: give --data ROOT or --data {name}=FOLDER')
-        if not Path(folder).is_dir():
-            raise DataError(f'there is no folder {folder}, the data of {name}')
-        CHECKS[name](Path(folder), options)
 
 
 def check_protocols(
@@ -72,7 +38,8 @@ def check_protocols(
         ValueError: If a protocol is unknown, there are fewer training images than neighbors, or
             the projection head that clustering needs is not there.
     """
-    check_names(protocols)
+    if unknown := [name for name in protocols if name not in PROTOCOLS]:
+        raise ValueError(f'unknown protocol {unknown[0]!r}: choose from {", ".join(PROTOCOLS)}')
     if 'knn' in protocols and max(options.ks) > num_train:
         raise ValueError(
             f'there are {num_train} training images, fewer than k={max(options.ks)}: choose '
@@ -189,25 +156,5 @@ def run_protocols(
     for name in protocols:
         start = time.perf_counter()
         found[name] = PROTOCOLS[name](splits, options)
-        print_log(f'{name}: {time.perf_counter() - start:.1f} s', logger='current')
-    return found
-
-
-def run_tasks(
-    tasks: Sequence[str],
-    network: TaskNetwork,
-    folders: Mapping[str, str | None],
-    options: Options,
-) -> dict[str, list[Measurement]]:
-    """Measure one task after the other; in one process.
-
-    Returns:
-        Task -> its measurements.
-    """
-    found = {}
-    network.backbone.to(options.device)
-    for name in tasks:
-        start = time.perf_counter()
-        found[name] = TASKS[name](network, Path(str(folders[name])), options)
         print_log(f'{name}: {time.perf_counter() - start:.1f} s', logger='current')
     return found

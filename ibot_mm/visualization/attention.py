@@ -2,6 +2,7 @@
 """Where the [CLS] token of a ViT looks: maps of its last attention layer, and pictures of them."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ PAIRS_PER_ROW = 3
 
 
 @torch.no_grad()
-def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
+def cls_attention(
+    backbone: nn.Module, images: Tensor, forward: Callable[[Tensor], Any] | None = None
+) -> Tensor:
     """Compute the attention of [CLS] to the patches in a ViT's last layer.
 
     Attention layers do not return their weights, so they are computed again from what the last
@@ -30,6 +33,8 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
             attention module has ``num_heads`` and a linear layer ``qkv`` with outputs in the
             order q, k, v.
         images: (B, 3, H, W), normalized as for the backbone, on its device.
+        forward: Runs the backbone once on the images, so that its outputs can be kept, too.
+            Defaults to None, the backbone itself.
 
     Returns:
         Attention (B, heads, H / patch, W / patch) in float32, or float64 of a network in float64.
@@ -48,7 +53,7 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
     caught: list[Tensor] = []
     hook = attention.qkv.register_forward_hook(lambda *args: caught.append(args[-1]))
     try:
-        backbone(images)
+        (forward or backbone)(images)
     finally:
         hook.remove()
     if len(caught) != 1 or caught[0].ndim != 3:

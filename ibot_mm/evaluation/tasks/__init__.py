@@ -14,6 +14,7 @@ from ..protocols.measurement import Measurement, Options
 from .copydays import check_copydays, copydays
 from .davis import check_davis, davis
 from .network import TaskNetwork
+from .part_linear import check_part_linear, part_linear
 from .retrieval import check_retrieval, retrieval
 from .settings import check_settings, settings_of
 
@@ -23,11 +24,13 @@ TASKS: dict[str, Task] = dict(
     retrieval=retrieval,
     copydays=copydays,
     davis=davis,
+    part_linear=part_linear,
 )
 CHECKS: dict[str, Check] = dict(
     retrieval=check_retrieval,
     copydays=check_copydays,
     davis=check_davis,
+    part_linear=check_part_linear,
 )
 
 __all__ = [

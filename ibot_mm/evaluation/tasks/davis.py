@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.logging import print_log
 from PIL import Image
 from torch import Tensor
@@ -76,14 +77,16 @@ def davis(network: TaskNetwork, root: Path, options: Options) -> list[Measuremen
     """
     settings = settings_of(options, 'davis', DavisSettings)
     videos = find_videos(root, settings.split)
-    rows: dict[str, list[float]] = {}  # VIDEO_OBJECT -> mean, recall, decay of J, then of F
-    for video in videos:
+    own: dict[str, list[float]] = {}  # VIDEO_OBJECT -> mean, recall, decay of J, then of F
+    for video in videos[get_rank() :: get_world_size()]:
         scores = np.stack([*_score_video(network, video, settings, options)], axis=-1)
         for label, of_object in enumerate(scores.swapaxes(0, 1), start=1):
             summed = [value for kind in of_object for value in mean_recall_decay(kind)]
-            rows[f'{video.name}_{label}'] = [100 * value for value in summed]
+            own[f'{video.name}_{label}'] = [100 * value for value in summed]
+    rows = dict(sorted(item for part in all_gather_object(own) for item in part.items()))
     names = [f'{kind}_{metric}' for kind in 'jf' for metric in METRICS]
-    _write_rows(Path(options.work_dir) / 'davis_objects.csv', names, rows)
+    if is_main_process():
+        _write_rows(Path(options.work_dir) / 'davis_objects.csv', names, rows)
     means = dict(zip(names, np.mean(list(rows.values()), axis=0).tolist()))
     metrics = dict(jf=(means['j_mean'] + means['f_mean']) / 2) | means
     return [Measurement(dict(videos=len(videos), objects=len(rows)), metrics)]

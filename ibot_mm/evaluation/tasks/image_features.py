@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from mmengine.dist import barrier, get_rank, get_world_size
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -42,7 +44,7 @@ def image_features(
     name: str,
     view: Mapping[str, Any],
 ) -> Tensor:
-    """Compute the features of images, or find them in the cache.
+    """Compute the features of images in all processes together, or find them in the cache.
 
     Images of one size are given to the network together.
 
@@ -80,6 +82,8 @@ def image_features(
     )
     cache = FeatureCache(Path(options.work_dir) / 'features', name, key, (len(paths), width))
     pending = cache.pending()
+    barrier()  # no process may write before all have looked
+    pending = np.array_split(pending, get_world_size())[get_rank()]
     batches = _batches([paths[row] for row in pending], load, options)
     for numbers, images in track(batches, len(pending), f'features of {name}'):
         try:
@@ -88,6 +92,7 @@ def image_features(
             raise FloatingPointError(
                 f'the features of {paths[error.args[1]]} are not finite: the network has diverged'
             ) from error
+    barrier()
     return cache.features()
 
 

@@ -30,8 +30,10 @@ class TaskNetwork(Protocol):
     def prepare(self) -> Callable[[Tensor], Tensor] | None:
         """Makes uint8 BGR images (B, 3, H, W) the network's input; None: ImageNet's statistics."""
 
-    def cls_attention(self, images: Tensor) -> Tensor:
-        """Attention (B, heads, h, w) of [CLS] to the patches in the last block."""
+    def cls_attention(
+        self, images: Tensor, forward: Callable[[Tensor], Any] | None = None
+    ) -> Tensor:
+        """Attention (B, heads, h, w) of [CLS] to the patches in the last block of a ViT."""
 
 
 def preparation(network: TaskNetwork) -> Callable[[Tensor], Tensor]:
