@@ -13,6 +13,7 @@ from pathlib import Path
 from ..protocols.measurement import Measurement, Options
 from .copydays import check_copydays, copydays
 from .davis import check_davis, davis
+from .dense import check_dense, dense
 from .network import TaskNetwork
 from .part_linear import check_part_linear, part_linear
 from .retrieval import check_retrieval, retrieval
@@ -25,12 +26,14 @@ TASKS: dict[str, Task] = dict(
     copydays=copydays,
     davis=davis,
     part_linear=part_linear,
+    dense=dense,
 )
 CHECKS: dict[str, Check] = dict(
     retrieval=check_retrieval,
     copydays=check_copydays,
     davis=check_davis,
     part_linear=check_part_linear,
+    dense=check_dense,
 )
 
 __all__ = [
