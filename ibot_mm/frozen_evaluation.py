@@ -2,8 +2,8 @@
 """The frozen evaluation of a checkpoint: what ``tools/evaluate.py`` does."""
 
 import copy
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,9 @@ class Request:
 
     Args:
         checkpoint: Of any known format; with a config, 'none' is the untrained network.
-        data: Folder with ``train/CLASS`` and ``val/CLASS``. Defaults to None, the splits of the
-            config's ``val_dataloader``.
+        data: Folder with ``train/CLASS`` and ``val/CLASS``, or of a task's data. Defaults to None,
+            the splits of the config's ``val_dataloader``.
+        folders: Protocol or task -> folder, in place of ``data``. Defaults to none.
         network: 'teacher' or 'student'. Defaults to 'teacher'.
         config: Pre-training config. Defaults to None.
         protocols: Names of them. Defaults to k-NN, linear probing, logistic regression.
@@ -46,6 +47,7 @@ class Request:
 
     checkpoint: str
     data: str | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
     network: str = 'teacher'
     config: str | None = None
     protocols: Sequence[str] = PROTOCOLS
@@ -60,9 +62,42 @@ class Request:
     assume: dict[str, Any] | None = None
     prefix: str | None = None
 
+    def folder_of(self, name: str) -> str | None:
+        """Folder of a protocol's or task's data, if there is one."""
+        return self.folders.get(name, self.data)
+
+
+def split_data(entries: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+    """Split ``ROOT NAME=FOLDER ...`` into the folder of all and those of single protocols.
+
+    Args:
+        entries: At most one of them a plain folder.
+
+    Returns:
+        The plain folder or None, and name -> folder.
+
+    Raises:
+        ValueError: If there are two plain folders, a name is given twice, or is unknown.
+    """
+    from .evaluation import check_names
+
+    root, folders = None, dict[str, str]()
+    for entry in entries:
+        name, separator, folder = entry.partition('=')
+        if not (separator and name.isidentifier()):
+            if root is not None:
+                raise ValueError(f'--data takes one plain folder, got {root} and {entry}')
+            root = entry
+            continue
+        check_names([name])
+        if name in folders:
+            raise ValueError(f'--data has two folders for {name}: {folders[name]} and {folder}')
+        folders[name] = folder
+    return root, folders
+
 
 def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | None:
-    """Measure a checkpoint by protocols over frozen features.
+    """Measure a checkpoint by protocols over frozen features, and by tasks.
 
     Everything that can be refused is, before the first image is read.
 
@@ -74,37 +109,66 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         What ``results.json`` holds, and None in all processes but the first.
 
     Raises:
-        ValueError: See :func:`ibot_mm.evaluation.check_splits` and
-            :func:`ibot_mm.evaluation.check_protocols`.
+        ValueError: See :func:`ibot_mm.evaluation.check_splits`,
+            :func:`ibot_mm.evaluation.check_protocols` and
+            :func:`ibot_mm.evaluation.check_tasks`.
         CheckpointError: If the weights match nothing.
     """
     from mmengine.dist import is_main_process
 
-    from .evaluation import check_protocols, run_protocols, summary_rows, versions, write_results
+    from .evaluation import (
+        PROTOCOLS,
+        TASKS,
+        check_names,
+        check_protocols,
+        check_tasks,
+        run_protocols,
+        run_tasks,
+        summary_rows,
+        versions,
+        write_results,
+    )
 
     if 'linear' not in request.protocols and (request.num_blocks or request.pooling):
         raise ValueError('num_blocks and pooling are those of linear, which is not asked for')
-    datasets = load_splits(request)
+    check_names(request.protocols)
+    protocols = [name for name in request.protocols if name in PROTOCOLS]
+    tasks = [name for name in request.protocols if name in TASKS]
+    folders = {name: request.folder_of(name) for name in tasks}
+    options = replace(
+        options,
+        work_dir=request.out,
+        images_per_batch=request.batch_size,
+        num_workers=request.num_workers,
+    )
+    check_tasks(tasks, folders, options)
+    datasets: Sequence[BaseDataset] = load_splits(request) if protocols else ()
     network = load_frozen_network(
         request.checkpoint, request.network, request.config, request.assume, request.prefix
     )
-    with_head = network.neck is not None
-    check_protocols(request.protocols, options, len(datasets[0]), with_head)
-    columns: dict[str, tuple[FrozenNetwork | None, Sequence[str]]]
-    columns = {request.network: (network, request.protocols)}
+    if protocols:
+        check_protocols(protocols, options, len(datasets[0]), network.neck is not None)
+    columns: dict[str, FrozenNetwork | None] = {request.network: network}
     if request.baselines:
-        without_head = [name for name in request.protocols if name != 'clustering']
-        untrained = _untrained(network, request, options.seed)
-        columns |= {'untrained': (untrained, request.protocols), 'pixels': (None, without_head)}
+        columns['untrained'] = _untrained(network, request, options.seed)
+        if protocols:
+            columns['pixels'] = None
 
     measured: dict[str, dict[str, list[Measurement]]] = {}
-    for title, (evaluated, protocols) in columns.items():
-        splits = _extract(evaluated, datasets, request, options)
-        if is_main_process():
-            measured[title] = run_protocols(protocols, splits, options)
+    for title, evaluated in columns.items():
+        found: dict[str, list[Measurement]] = {}
+        if protocols:
+            splits = _extract(evaluated, datasets, request, options)
+            if is_main_process():
+                with_head = [n for n in protocols if evaluated is not None or n != 'clustering']
+                found |= run_protocols(with_head, splits, options)
+        if evaluated is not None:
+            own = request.out if title == request.network else str(Path(request.out) / title)
+            found |= run_tasks(tasks, evaluated, folders, replace(options, work_dir=own))
+        measured[title] = found
     if not is_main_process():
         return None
-    classes = datasets[0].metainfo.get('classes') or ()
+    classes = datasets[0].metainfo.get('classes') or () if protocols else ()
     results = dict(
         checkpoint=str(request.checkpoint),
         architecture=network.name,
@@ -116,17 +180,18 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         summary={
             title: [
                 row
-                for name, found in protocols.items()
-                for row in summary_rows(name, found, network.name, len(classes))
+                for name, measurements in of_network.items()
+                for row in summary_rows(name, measurements, network.name, len(classes))
             ]
-            for title, protocols in measured.items()
+            for title, of_network in measured.items()
         },
         measurements={
-            title: {name: [asdict(m) for m in found] for name, found in protocols.items()}
-            for title, protocols in measured.items()
+            title: {name: [asdict(m) for m in found] for name, found in of_network.items()}
+            for title, of_network in measured.items()
         },
         versions=versions(),
     )
+    Path(request.out).mkdir(parents=True, exist_ok=True)
     write_results(Path(request.out) / RESULTS, results)
     return results
 
@@ -141,11 +206,17 @@ def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
     from mmengine.registry import DATASETS, init_default_scope
 
     from .compatibility import load_config
-    from .evaluation import check_splits, evaluation_view, folder_splits
+    from .evaluation import PROTOCOLS, check_splits, evaluation_view, folder_splits
 
     init_default_scope('mmpretrain')
-    if request.data is not None:
-        return folder_splits(request.data, evaluation_view(request.image_size))
+    names = [name for name in request.protocols if name in PROTOCOLS]
+    folders = {request.folder_of(name) for name in names}
+    if len(folders) > 1:
+        raise ValueError(
+            f'{", ".join(names)} share one pass over one folder, got {", ".join(map(str, folders))}'
+        )
+    if (folder := next(iter(folders), request.data)) is not None:
+        return folder_splits(folder, evaluation_view(request.image_size))
     if request.config is None:
         raise ValueError('no images: give --data ROOT, or --config with a k-NN evaluation')
     loader: Any = load_config(request.config).get('val_dataloader') or {}

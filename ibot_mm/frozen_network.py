@@ -33,6 +33,19 @@ class FrozenNetwork:
         neck: Any = self.neck
         return None if neck is None else lambda cls: neck.logits(neck.project(cls))[0]
 
+    def cls_attention(
+        self, images: Tensor, forward: Callable[[Tensor], Any] | None = None
+    ) -> Tensor:
+        """Compute the attention (B, heads, h, w) of [CLS] in the last block of a ViT.
+
+        Args:
+            images: Prepared, (B, 3, H, W).
+            forward: Runs the network once on the images. Defaults to None, the backbone itself.
+        """
+        from .visualization import cls_attention
+
+        return cls_attention(self.backbone, images, forward)
+
 
 def load_frozen_network(
     checkpoint: str | Path,

@@ -1,22 +1,25 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Evaluate a pre-trained network on frozen features: k-NN, linear probing, logistic regression,
-clustering, k-means, few labels.
+clustering, k-means, few labels; and by tasks with data of their own, such as retrieval and video
+segmentation.
 
 Features are extracted once and kept; what was interrupted, and a second protocol, go on from them.
 """
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.config import DictAction
 from rich.console import Console
 
 from ibot_mm.checkpoint import add_network_arguments
 from ibot_mm.engine.distributed import finish_processes, start_processes
-from ibot_mm.evaluation import PROTOCOLS, Options, make_table
-from ibot_mm.frozen_evaluation import FIGURE, RESULTS, Request, evaluate_frozen
+from ibot_mm.evaluation import PROTOCOLS, TASKS, Options, make_table
+from ibot_mm.frozen_evaluation import FIGURE, RESULTS, Request, evaluate_frozen, split_data
 from ibot_mm.functional.pooling import POOLINGS
 from ibot_mm.visualization import save_evaluation
 
@@ -27,12 +30,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', help="weights of any known format; with --config 'none' for untrained ones"
     )
-    parser.add_argument('--data', metavar='ROOT', help='images, train/CLASS and val/CLASS in it')
+    parser.add_argument(
+        '--data', nargs='+', default=[], metavar='ROOT',
+        help='images, train/CLASS and val/CLASS in it; NAME=FOLDER for a single protocol or task',
+    )  # fmt: skip
     parser.add_argument('--config', help='pre-training config, for its model and without --data')
     add_network_arguments(parser)
+    names = [*PROTOCOLS, *TASKS]
     parser.add_argument(
-        '--protocols', nargs='+', choices=PROTOCOLS, default=request.protocols, metavar='NAME',
-        help=f'of {", ".join(PROTOCOLS)}; default: {" ".join(request.protocols)}',
+        '--protocols', nargs='+', choices=names, default=request.protocols, metavar='NAME',
+        help=f'of {", ".join(names)}; default: {" ".join(request.protocols)}',
     )  # fmt: skip
     parser.add_argument('--out', default=request.out, help='default: %(default)s')
     parser.add_argument(
@@ -52,6 +59,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     settings.add_argument('--epochs', type=int, default=options.epochs, help='of linear probing')
     settings.add_argument('--shares', type=float, nargs='+', default=options.shares)
     settings.add_argument('--seed', type=int, default=options.seed)
+    settings.add_argument(
+        '--task-options', nargs='+', action=DictAction, default={}, metavar='TASK.OPTION=VALUE',
+        help='of single tasks, such as davis.topk=10; see docs/dense_evaluation.md',
+    )  # fmt: skip
     parser.add_argument('--device', help='default: cuda where there is one')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument(
@@ -60,10 +71,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def split_options(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Split ``TASK.OPTION`` -> value by task."""
+    tasks: dict[str, dict[str, Any]] = {}
+    for key, value in given.items():
+        task, _, option = key.partition('.')
+        tasks.setdefault(task, {})[option] = value
+    return tasks
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     start_processes(args.launcher)
+    args.data, args.folders = split_data(args.data)
     request = Request(**{name: getattr(args, name) for name in vars(Request(''))})
     options = Options(
         ks=tuple(args.ks),
@@ -71,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         shares=tuple(args.shares),
         seed=args.seed,
         device=args.device or ('cuda' if torch.cuda.is_available() else 'cpu'),
+        tasks=split_options(args.task_options),
     )
     results = evaluate_frozen(request, options)
     if results is not None:
@@ -80,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = results['summary'][request.network]
         published = {row['protocol']: row['published'] for row in rows}
         try:
-            save_evaluation(out / FIGURE, results['measurements'], published)
+            save_evaluation(out / FIGURE, results['measurements'], published, results['summary'])
         except ValueError as error:
             print(error)
         print(f'Every number: {out / RESULTS}')

@@ -30,7 +30,8 @@ from ibot_mm.evaluation import (
     versions,
     write_results,
 )
-from ibot_mm.evaluation.patch_probe import SPLITS, count_classes, probe_patches, read_patches
+from ibot_mm.evaluation.patch_probe import count_classes, probe_patches, read_patches
+from ibot_mm.evaluation.scenes import SPLITS
 from ibot_mm.frozen_evaluation import Request, load_splits
 from ibot_mm.frozen_network import FrozenNetwork, load_frozen_network
 from ibot_mm.visualization import find_scalars, read_curves

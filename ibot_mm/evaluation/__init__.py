@@ -17,13 +17,16 @@ from .pixels import PixelExtractor
 from .protocols import PROTOCOLS, Measurement, Options, best_of
 from .results import make_table, summary_rows, versions, write_results
 from .run import check_protocols, extract_splits, run_protocols
+from .run_tasks import check_names, check_tasks, run_tasks
 from .splits import DataError, check_splits, folder_splits
 from .sweep_accuracy import SweepAccuracy
+from .tasks import TASKS, TaskNetwork
 from .views import evaluation_view
 
 __all__ = [
     'NEIGHBORS',
     'PROTOCOLS',
+    'TASKS',
     'ClusteringAccuracy',
     'DataError',
     'FeatureCache',
@@ -37,9 +40,12 @@ __all__ = [
     'Measurement',
     'Options',
     'PixelExtractor',
+    'TaskNetwork',
     'best_of',
+    'check_names',
     'check_protocols',
     'check_splits',
+    'check_tasks',
     'clustering_metrics',
     'cover',
     'extract_features',
@@ -49,6 +55,7 @@ __all__ = [
     'linear_settings',
     'make_table',
     'run_protocols',
+    'run_tasks',
     'summary_rows',
     'evaluation_view',
     'versions',

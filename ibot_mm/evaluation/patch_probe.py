@@ -5,25 +5,16 @@ A linear layer tells the class of a patch from its token alone, and is measured 
 published number is made this way: it compares networks with each other.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from .features import FeatureExtractor
 from .protocols import Measurement, Options
 from .protocols.linear import CHUNK, fit_sweep
-from .splits import DataError
-
-IGNORED = 255
-SPLITS = ('training', 'validation')
-LAYOUT = """
-It needs the layout of ADE20K:
-    ROOT/images/{training,validation}/NAME.jpg
-    ROOT/annotations/{training,validation}/NAME.png     0 unlabeled, then 1 + class"""
+from .scenes import IGNORED, SPLITS, FolderScenes, Scenes
 
 
 def majority_labels(labels: Tensor, patch_size: int, num_classes: int) -> Tensor:
@@ -77,7 +68,7 @@ def probe_patches(
             counts = of_rate.bincount(minlength=num_classes**2)
             confusion[number] += counts.view(num_classes, num_classes)
     return [
-        Measurement(dict(lr=rate), _metrics(matrix.double()))
+        Measurement(dict(lr=rate), segmentation_metrics(matrix.double()))
         for rate, matrix in zip(rates, confusion)
     ]
 
@@ -110,12 +101,11 @@ def read_patches(
     """
     device = next(extractor.parameters()).device
     tokens, labels = [], []
-    for image, mask in _pairs(Path(root), split):
+    for image, mask in FolderScenes(root, split):
         height, width = (side // patch_size * patch_size for side in mask.shape)
         pixels = torch.from_numpy(image[:height, :width]).permute(2, 0, 1)[None]
         tokens.append(extractor.tokens(prepare(pixels.to(device)))[-1][0, 1:].cpu())
-        # Unlabeled is 0 in the file: counted down, it becomes 255.
-        classes = torch.from_numpy(mask[:height, :width] - np.uint8(1))
+        classes = torch.from_numpy(mask[:height, :width])
         labels.append(majority_labels(classes, patch_size, num_classes))
     return torch.cat(tokens), torch.cat(labels)
 
@@ -126,21 +116,13 @@ def count_classes(root: str | Path) -> int:
     Raises:
         DataError: See :func:`read_patches`.
     """
-    masks = (mask for split in SPLITS for _, mask in _pairs(Path(root), split))
-    return max(int(mask.max()) for mask in masks)
+    return highest_class(FolderScenes(root, split) for split in SPLITS) + 1
 
 
-def _pairs(root: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    images = sorted((root / 'images' / split).glob('*.jpg'))
-    if not images:
-        raise DataError(f'{root} has no images/{split}/*.jpg.{LAYOUT}')
-    for path in images:
-        mask_path = root / 'annotations' / split / f'{path.stem}.png'
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        mask = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)
-        if image is None or mask is None or image.shape[:2] != mask.shape:
-            raise DataError(f'{path} cannot be read, or {mask_path} is not its mask.{LAYOUT}')
-        yield image, mask
+def highest_class(splits: Iterable[Scenes]) -> int:
+    """Find the highest class in all label maps; -1 if nothing is labeled."""
+    masks = (mask for scenes in splits for _, mask in scenes)
+    return max(int(mask[mask != IGNORED].max(initial=-1)) for mask in masks)
 
 
 def _labeled(tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,8 +130,12 @@ def _labeled(tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return tokens[known], labels[known]
 
 
-def _metrics(confusion: Tensor) -> dict[str, float]:
-    """Metrics of a confusion matrix, rows are the truth."""
+def segmentation_metrics(confusion: Tensor) -> dict[str, float]:
+    """Compute ``miou``, over the classes that the truth has, and ``accuracy``, in percent.
+
+    Args:
+        confusion: Counts (C, C), float; rows are the truth.
+    """
     right, truth = confusion.diag(), confusion.sum(dim=1)
     union = truth + confusion.sum(dim=0) - right
     there = truth > 0

@@ -1,5 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Results on ImageNet-1K as published (paper and README of github.com/bytedance/ibot), percent."""
+"""Results as published (paper and README of github.com/bytedance/ibot), in percent."""
+
+from collections.abc import Mapping
+from typing import Any
 
 # Architecture -> protocol -> what varies within it ('' for nothing) -> number. Pre-trained on
 # ImageNet-1K with block masks.
@@ -43,3 +46,49 @@ def published_number(
     if num_classes != NUM_CLASSES:
         return None
     return PUBLISHED.get(architecture, {}).get(protocol, {}).get(detail)
+
+
+# Title of a task's row -> the sizes that tell the data, and architecture -> metric -> number, of
+# networks pre-trained on ImageNet-1K.
+RESULTS: dict[str, tuple[dict[str, int], dict[str, dict[str, float]]]] = {
+    'davis': (
+        dict(videos=30, objects=61),
+        {'vit_small_patch16': {'jf': 61.8, 'j_mean': 60.4, 'f_mean': 63.2}},
+    ),
+    'retrieval roxford5k medium': (
+        dict(images=4993, queries=70),
+        {'vit_small_patch16': {'map': 36.6}},
+    ),
+    'retrieval roxford5k hard': (
+        dict(images=4993, queries=70),
+        {'vit_small_patch16': {'map': 13.0}},
+    ),
+    'retrieval rparis6k medium': (
+        dict(images=6322, queries=70),
+        {'vit_small_patch16': {'map': 61.5}},
+    ),
+    'retrieval rparis6k hard': (
+        dict(images=6322, queries=70),
+        {'vit_small_patch16': {'map': 34.1}},
+    ),
+}
+
+
+def published_result(
+    architecture: str, title: str, metric: str, setting: Mapping[str, Any]
+) -> float | None:
+    """Find the published number of a task.
+
+    Args:
+        architecture: Such as 'vit_small_patch16'.
+        title: Of the row, such as 'retrieval roxford5k medium'.
+        metric: Such as 'map'.
+        setting: Of the measurement, whose sizes tell whether it is of the published data.
+
+    Returns:
+        In percent, or None if there is none for such data.
+    """
+    sizes, numbers = RESULTS.get(title, ({}, {}))
+    if any(setting.get(name) != size for name, size in sizes.items()):
+        return None
+    return numbers.get(architecture, {}).get(metric)

@@ -11,8 +11,10 @@ from typing import Any
 from rich.table import Table
 
 from .protocols import Measurement, best_of
-from .published import published_number
+from .published import published_number, published_result
+from .tasks import TASKS
 
+SIZES = ('images', 'queries', 'videos', 'objects', 'distractors')  # of data, in settings
 PACKAGES = ('torch', 'torchvision', 'numpy', 'scipy', 'scikit-learn', 'timm')
 FAMILIES = (
     ('onedl-mmengine', 'mmengine'),
@@ -35,6 +37,8 @@ def summary_rows(
     Returns:
         Dicts of ``protocol``, ``metric``, ``value``, ``setting`` and ``published``.
     """
+    if protocol in TASKS:
+        return _task_rows(protocol, measurements, architecture)
     if protocol in ('clustering', 'kmeans'):
         (found,) = measurements
         rows = [(protocol, name, value, found.setting) for name, value in found.metrics.items()]
@@ -70,6 +74,28 @@ def summary_rows(
     ]
 
 
+def _task_rows(
+    task: str, measurements: Sequence[Measurement], architecture: str
+) -> list[dict[str, Any]]:
+    """Return all metrics of what a task measured, each by its best setting."""
+    groups: dict[str, list[Measurement]] = {}
+    for measurement in measurements:
+        measured = [value for value in measurement.setting.values() if isinstance(value, str)]
+        groups.setdefault(' '.join([task, *measured]), []).append(measurement)
+    return [
+        dict(
+            protocol=title,
+            metric=metric,
+            value=value,
+            setting=best.setting,
+            published=published_result(architecture, title, metric, best.setting),
+            task=task,
+        )
+        for title, best in ((title, best_of(group)) for title, group in groups.items())
+        for metric, value in best.metrics.items()
+    ]
+
+
 def make_table(columns: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> Table:
     """Put the quoted numbers of one network or several side by side.
 
@@ -81,7 +107,8 @@ def make_table(columns: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -
     with_published = any(row['published'] is not None for row in first)
     table = Table('protocol', 'metric', *columns, 'best setting', title=title)
     if with_published:
-        table.add_column('published, ImageNet-1K')
+        in_tasks = any('task' in row for row in first)
+        table.add_column('published' if in_tasks else 'published, ImageNet-1K')
     keyed = {
         name: {(row['protocol'], row['metric']): row for row in rows}
         for name, rows in columns.items()
@@ -97,8 +124,9 @@ def make_table(columns: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -
 
 
 def _setting(setting: Mapping[str, Any]) -> str:
-    hidden = ('share', 'images', 'protocol', 'prototypes_used', 'clusters')
-    return ', '.join(f'{name}={value:g}' for name, value in setting.items() if name not in hidden)
+    hidden = ('share', 'protocol', 'prototypes_used', 'clusters', *SIZES)
+    shown = {n: value for n, value in setting.items() if not isinstance(value, str | bool)}
+    return ', '.join(f'{name}={value:g}' for name, value in shown.items() if name not in hidden)
 
 
 def versions() -> dict[str, str]:

@@ -36,18 +36,22 @@ def evaluation_view(crop_size: int = 224, resize: int | None = None) -> list[dic
     ]
 
 
-def square_image(image: np.ndarray, size: int) -> Tensor:
+def square_image(image: Image.Image, size: int) -> Tensor:
     """Make an image square, without regard to its proportions, as published for copy detection.
 
     Args:
-        image: uint8, RGB, (H, W, 3).
+        image: RGB.
         size: Side in pixels; the resize is Pillow's bicubic one.
 
     Returns:
-        Normalized, (3, size, size), float64.
+        uint8, BGR as mm loads images, (3, size, size).
     """
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
-    return normalize(torch.from_numpy(np.array(resized)).permute(2, 0, 1).double())
+    return to_tensor(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """Make an RGB image a tensor as mm loads images: uint8, BGR, (3, H, W)."""
+    return torch.from_numpy(np.array(image)[..., ::-1].copy()).permute(2, 0, 1)
 
 
 def normalize(images: Tensor) -> Tensor:

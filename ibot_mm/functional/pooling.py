@@ -58,6 +58,19 @@ def generalized_mean(patches: Tensor, power: float = 4.0, smallest: float = 1e-6
     return patches.clamp(min=smallest).pow(power).mean(dim=1).pow(1 / power)
 
 
+def cls_generalized_mean(tokens: Tensor, power: float = 4.0) -> Tensor:
+    """Put the generalized mean of the patches behind [CLS], as published for copy detection.
+
+    Args:
+        tokens: Shape (B, 1 + N, D), [CLS] first.
+        power: Of the mean. Defaults to 4.
+
+    Returns:
+        Shape (B, 2 * D).
+    """
+    return torch.cat([tokens[:, 0], generalized_mean(tokens[:, 1:], power)], dim=1)
+
+
 def multi_scale_features(
     extract: Callable[[Tensor], Tensor], images: Tensor, scales: Sequence[float] = SCALES
 ) -> Tensor:

@@ -2,6 +2,7 @@
 """Where the [CLS] token of a ViT looks: maps of its last attention layer, and pictures of them."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ PAIRS_PER_ROW = 3
 
 
 @torch.no_grad()
-def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
+def cls_attention(
+    backbone: nn.Module, images: Tensor, forward: Callable[[Tensor], Any] | None = None
+) -> Tensor:
     """Compute the attention of [CLS] to the patches in a ViT's last layer.
 
     Attention layers do not return their weights, so they are computed again from what the last
@@ -30,10 +33,12 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
             attention module has ``num_heads`` and a linear layer ``qkv`` with outputs in the
             order q, k, v.
         images: (B, 3, H, W), normalized as for the backbone, on its device.
+        forward: Runs the backbone once on the images, so that its outputs can be kept, too.
+            Defaults to None, the backbone itself.
 
     Returns:
-        Attention (B, heads, H / patch, W / patch) in float32. The rest to a sum of 1 is what
-        [CLS] pays to itself and to registers.
+        Attention (B, heads, H / patch, W / patch) in float32, or float64 of a network in float64.
+        The rest to a sum of 1 is what [CLS] pays to itself and to registers.
 
     Raises:
         ValueError: If the backbone has no such layer, rotary position embedding, or tokens that are
@@ -48,7 +53,7 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
     caught: list[Tensor] = []
     hook = attention.qkv.register_forward_hook(lambda *args: caught.append(args[-1]))
     try:
-        backbone(images)
+        (forward or backbone)(images)
     finally:
         hook.remove()
     if len(caught) != 1 or caught[0].ndim != 3:
@@ -56,7 +61,8 @@ def cls_attention(backbone: nn.Module, images: Tensor) -> Tensor:
             f'the last attention layer of {type(backbone).__name__} did not give one (B, N, 3C) '
             'tensor of queries, keys and values: attention maps need a plain ViT'
         )
-    query, key, _ = caught[0].float().unflatten(2, (3, attention.num_heads, -1)).unbind(2)
+    projected = caught[0].to(torch.promote_types(caught[0].dtype, torch.float32))
+    query, key, _ = projected.unflatten(2, (3, attention.num_heads, -1)).unbind(2)
     logits = torch.einsum('bhd,bnhd->bhn', query[:, 0], key) / math.sqrt(query.size(-1))
     extra_tokens = getattr(backbone, 'num_extra_tokens', 1) + getattr(backbone, 'num_registers', 0)
     patches = logits.softmax(dim=-1)[..., extra_tokens:]  # (B, heads, H / patch * W / patch)

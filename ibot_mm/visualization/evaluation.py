@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Accuracy over the settings of an evaluation."""
+"""Accuracy over the settings of an evaluation, and the numbers of tasks."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -18,29 +18,43 @@ AXES = dict(
     logistic=('weight_decay', 'logistic regression: weight decay'),
 )
 Measurements = Mapping[str, Sequence[Mapping[str, Any]]]  # protocol -> setting and metrics
+Rows = Sequence[Mapping[str, Any]]  # of a table
+MAX_BARS = 24  # rows of a task's panel
 
 
 def draw_evaluation(
-    networks: Mapping[str, Measurements], published: Mapping[str, float | None] | None = None
+    networks: Mapping[str, Measurements],
+    published: Mapping[str, float | None] | None = None,
+    summary: Mapping[str, Rows] | None = None,
 ) -> Figure:
-    """Draw top-1 accuracy over neighbors, learning rates and weight decays, one panel each.
+    """Draw top-1 accuracy over neighbors, learning rates and weight decays, and tasks' numbers.
+
+    Each has a panel.
 
     Args:
         networks: Title -> protocol -> measurements, dicts of ``setting`` and ``metrics``.
         published: Protocol -> published number, a dashed line. Defaults to None.
+        summary: Title -> rows of the table; those with a 'task' are drawn as bars, published
+            numbers as strokes. Defaults to None.
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: If none of the protocols has settings to draw.
+        ValueError: If none of the protocols has settings to draw, and there are no tasks.
     """
     shown = [name for name in AXES if any(name in found for found in networks.values())]
-    if not shown:
+    tasks = list(dict.fromkeys(r['task'] for rows in (summary or {}).values() for r in rows
+                               if 'task' in r))  # fmt: skip
+    if not shown and not tasks:
         raise ValueError(f'nothing to draw: none of {", ".join(AXES)} was measured')
-    figure = Figure(figsize=(5.2 * len(shown), 3.6), layout='constrained')
+    number = len(shown) + len(tasks)
+    figure = Figure(figsize=(5.2 * number, 5.4 if tasks else 3.6), layout='constrained')
     FigureCanvasAgg(figure)
-    for axis, protocol in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown):
+    axes = figure.subplots(1, number, squeeze=False)[0]
+    for axis, task in zip(axes[len(shown) :], tasks):
+        _draw_bars(axis, task, summary or {})
+    for axis, protocol in zip(axes, shown):
         key, title = AXES[protocol]
         for color, (name, found) in zip(cycle(COLORS), networks.items()):
             points = [(m['setting'][key], m['metrics']['top1']) for m in found.get(protocol, ())]
@@ -55,12 +69,39 @@ def draw_evaluation(
     return figure
 
 
+def _draw_bars(axis: Any, task: str, summary: Mapping[str, Rows]) -> None:
+    """Draw the first metrics of a task, one group of bars a row, one bar a network."""
+    rows = {
+        title: {(r['protocol'], r['metric']): r for r in found if r.get('task') == task}
+        for title, found in summary.items()
+    }
+    rows = {title: found for title, found in rows.items() if found}
+    keys = list(next(iter(rows.values())))[:MAX_BARS]
+    height = 0.8 / len(rows)
+    for place, (color, (title, found)) in enumerate(zip(cycle(COLORS), rows.items())):
+        where = [number + (place - (len(rows) - 1) / 2) * height for number in range(len(keys))]
+        values = [found[key]['value'] if key in found else 0.0 for key in keys]
+        axis.barh(where, values, height, color=color, label=title)
+    first = next(iter(rows.values()))
+    for number, key in enumerate(keys):
+        if (known := first[key]['published']) is not None:
+            axis.plot([known] * 2, [number - 0.45, number + 0.45], color='0.2', linestyle='--')
+    labels = [f'{title.removeprefix(task).strip()} {metric}'.strip() for title, metric in keys]
+    axis.set_yticks(range(len(keys)), labels, fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlabel=f'{task} (%)')
+    axis.spines[['top', 'right']].set_visible(False)
+    axis.grid(axis='x', color='0.9')
+    axis.legend(frameon=False, fontsize=9)
+
+
 def save_evaluation(
     path: str | Path,
     networks: Mapping[str, Measurements],
     published: Mapping[str, float | None] | None = None,
+    summary: Mapping[str, Rows] | None = None,
 ) -> Path:
     """Write the figure of :func:`draw_evaluation` as a PNG and return its path."""
-    figure = draw_evaluation(networks, published)
+    figure = draw_evaluation(networks, published, summary)
     figure.savefig(path, format='png', dpi=150)
     return Path(path)

@@ -84,5 +84,5 @@ def test_data_that_do_not_serve(scenes):
     with pytest.raises(DataError, match=r'no images/training.*\s.*needs the layout of ADE20K'):
         count_classes(scenes / 'images')
     (scenes / 'annotations/training/2.png').unlink()
-    with pytest.raises(DataError, match='2.png is not its mask'):
+    with pytest.raises(DataError, match='2.png is not there: 1 of 4 images'):
         count_classes(scenes)

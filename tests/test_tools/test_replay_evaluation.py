@@ -12,7 +12,7 @@ TOP = Path(__file__).parents[2]
 DATA = TOP / 'tests/data/evaluation'
 PROTOCOLS = [
     'clustering', 'features', 'knn', 'logistic', 'linear_probe', 'finetune', 'transfer',
-    'successor_losses',
+    'successor_losses', 'retrieval', 'copy_detection', 'davis', 'part_linear',
 ]  # fmt: skip
 
 sys.path.insert(0, str(TOP / 'tools/analysis_tools'))

@@ -1,8 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """What a protocol is told, and what it gives."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ibot_mm.functional.linear_sweep import LEARNING_RATES
@@ -22,6 +22,10 @@ class Options:
         shares: Of the labels, for few labels.
         seed: Of everything random.
         device: Where to compute.
+        work_dir: Folder of what tasks write, and of features that they keep.
+        images_per_batch: Images of one size that tasks give the network at once.
+        num_workers: Processes that load images for tasks.
+        tasks: Task -> its own settings, such as ``dict(davis=dict(topk=10))``.
     """
 
     ks: tuple[int, ...] = (10, 20, 100, 200)
@@ -33,6 +37,10 @@ class Options:
     shares: tuple[float, ...] = (0.01, 0.1)
     seed: int = 0
     device: str = 'cpu'
+    work_dir: str = 'work_dirs/evaluation'
+    images_per_batch: int = 128
+    num_workers: int = 4
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,8 @@ class Measurement:
     """Metrics under one setting.
 
     Args:
-        setting: What was varied, such as ``dict(k=20)``.
+        setting: What was varied, such as ``dict(k=20)``. In tasks text says what was measured, and
+            makes a row of the table; numbers what was tuned.
         metrics: By name; the first decides which setting is best.
     """
 

@@ -5,16 +5,16 @@ import re
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ibot_mm.checkpoint import published_to_ibot_mm, to_unfold_order
 from ibot_mm.evaluation import FeatureExtractor, FeatureSettings
-from ibot_mm.evaluation.views import square_image
+from ibot_mm.evaluation.views import normalize, square_image
 from ibot_mm.functional.pooling import (
     POOLINGS,
-    generalized_mean,
+    cls_generalized_mean,
     multi_scale_features,
-    pool_tokens,
 )
 from ibot_mm.registry import MODELS
 
@@ -129,8 +129,7 @@ def _copy_detection(recording: Recording, vit: nn.Module) -> Tensor:
     extract = FeatureExtractor(vit)
     features = []
     for index in range(sum(name.startswith('copy.image') for name in recording.arrays)):
-        image = square_image(recording.arrays[f'copy.image{index}'], size)
-        (tokens,) = extract.tokens(image[None])
-        patches = generalized_mean(tokens[:, 1:], power)
-        features.append(torch.cat([pool_tokens([tokens]), patches], dim=1))
+        image = square_image(Image.fromarray(recording.arrays[f'copy.image{index}']), size)
+        (tokens,) = extract.tokens(normalize(image[None].flip(1).double()))
+        features.append(cls_generalized_mean(tokens, power))
     return torch.cat(features)

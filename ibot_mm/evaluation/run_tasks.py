@@ -1,0 +1,65 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Tasks one after the other, after a check of all that could be refused."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from .protocols import PROTOCOLS, Measurement, Options
+from .splits import DataError
+from .tasks import CHECKS, TASKS, TaskNetwork, check_settings
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse what is neither a protocol nor a task.
+
+    Raises:
+        ValueError: If there is such a name.
+    """
+    known = *PROTOCOLS, *TASKS
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f'unknown protocol {unknown[0]!r}: choose from {", ".join(known)}')
+
+
+def check_tasks(names: Sequence[str], folders: Mapping[str, str | None], options: Options) -> None:
+    """Refuse tasks whose data or options do not serve, before any weight is loaded.
+
+    Args:
+        names: Of tasks.
+        folders: Task -> folder of its data.
+        options: Settings of all.
+
+    Raises:
+        DataError: If a folder is not given, missing or half-prepared.
+        ValueError: If options are unknown or of tasks that are not asked for.
+    """
+    check_settings(options, TASKS, names)
+    for name in names:
+        folder = folders.get(name)
+        if folder is None:
+            raise DataError(f'{name} has no data: give --data ROOT or --data {name}=FOLDER')
+        if not Path(folder).is_dir():
+            raise DataError(f'there is no folder {folder}, the data of {name}')
+        CHECKS[name](Path(folder), options)
+
+
+def run_tasks(
+    tasks: Sequence[str],
+    network: TaskNetwork,
+    folders: Mapping[str, str | None],
+    options: Options,
+) -> dict[str, list[Measurement]]:
+    """Measure one task after the other; in all processes, which share images and videos.
+
+    Returns:
+        Task -> its measurements.
+    """
+    found = {}
+    network.backbone.to(options.device)
+    for name in tasks:
+        start = time.perf_counter()
+        found[name] = TASKS[name](network, Path(str(folders[name])), options)
+        print_log(f'{name}: {time.perf_counter() - start:.1f} s', logger='current')
+    return found
