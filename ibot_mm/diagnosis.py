@@ -13,6 +13,7 @@ from .compatibility import load_config
 from .engine.alarms import ALARMS, KINDS, LEAST_HISTORY, MOST_ENTROPY, History
 from .engine.roll_back import read_roll_backs
 from .visualization.curves import Curve, find_scalars, read_curves
+from .visualization.health import draw_health
 
 MUCH_WAITING = 0.2
 FALL = 3.0  # points of k-NN accuracy
@@ -99,6 +100,30 @@ def diagnose(work_dir: str | Path) -> Diagnosis:
         findings = [_healthy(curves)]
     order = (COLLAPSING, NOTHING_LEARNED, STARVED, TOO_EARLY, HEALTHY)
     return Diagnosis(sorted(findings, key=lambda f: order.index(f.verdict)), curves, done)
+
+
+def print_diagnosis(work_dir: str | Path, out: str | Path | None = None) -> None:
+    """Print the verdict, the evidence and the advice, and save a figure.
+
+    Args:
+        work_dir: See :func:`diagnose`.
+        out: PNG to write. Defaults to None, ``health.png`` in the work dir.
+
+    Raises:
+        FileNotFoundError, ValueError: See :func:`diagnose`.
+    """
+    work_dir = Path(work_dir)
+    found = diagnose(work_dir)
+    print(f'{work_dir}: {found.verdict} ({found.done:.0%} of the training is done)')
+    for finding in found.findings:
+        print(f'  - {finding.evidence}')
+        if finding.advice:
+            print(f'    {finding.advice}')
+    path = Path(out) if out is not None else work_dir / 'health.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    curves = found.curves | dict(knn=knn_curve(found.curves))
+    draw_health(curves, f'{work_dir.name}: {found.verdict}').savefig(path, dpi=130)
+    print(f'{path}')
 
 
 def _config(work_dir: Path) -> Config:

@@ -27,7 +27,6 @@ def pretrain(
     devices: int = 1,
     slurm: str | None = None,
     resume: bool = False,
-    plan_only: bool = False,
 ) -> Path:
     """Pre-train a network on a folder of images.
 
@@ -47,7 +46,6 @@ def pretrain(
         devices: Processes of one machine; with Slurm the number of GPUs.
         slurm: Partition of a Slurm cluster.
         resume: Go on with the training in ``out``, by the config written there.
-        plan_only: Only print the choices and write the config.
 
     Returns:
         The config file; checkpoints lie beside it.
@@ -58,33 +56,68 @@ def pretrain(
         FileNotFoundError: If there is no folder of images.
         MemoryError: If not even four images fit the device.
     """
-    out = Path(out)
-    path = out / CONFIG
-    if path.exists() and not resume:
-        raise ValueError(
-            f'{out} holds a training: --resume goes on with it, or choose another --out'
-        )
-    if not path.exists():
-        cfg, choices = _plan(images, model, weights, epochs, batch_size, config, devices)
-        cfg.merge_from_dict(dict(options or {}))
-        show_choices(choices, options or {})
-        out.mkdir(parents=True, exist_ok=True)
-        cfg.dump(path)
-    if plan_only:
-        return path
-    if devices > 1 or slurm is not None:
-        _launch(path, out, devices, slurm)
-    else:
-        _train_here(path, out)
+    path = prepare(
+        images, out, model, weights, epochs, batch_size, config, options, devices, resume
+    )
+    run(path, devices, slurm)
     return path
+
+
+def prepare(
+    images: str | Path,
+    out: str | Path,
+    model: str = 'vits16',
+    weights: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    config: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    devices: int = 1,
+    resume: bool = False,
+) -> Path:
+    """Choose, print the choices and write the config; arguments as of :func:`pretrain`.
+
+    Returns:
+        The config file; the one that is there if the training is resumed.
+    """
+    path = Path(out) / CONFIG
+    if path.exists():
+        if not resume:
+            raise ValueError(
+                f'{out} holds a training: --resume goes on with it, or choose another folder'
+            )
+        return path
+    cfg, choices = _plan(images, model, weights, epochs, batch_size, config, devices)
+    cfg.merge_from_dict(dict(options or {}))
+    show_choices(choices, options or {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cfg.dump(path)
+    return path
+
+
+def run(path: Path, devices: int = 1, slurm: str | None = None) -> None:
+    """Train by a written config, in its folder; goes on where there are checkpoints.
+
+    Args:
+        path: Of :func:`prepare`.
+        devices: Processes.
+        slurm: Partition of a cluster. Defaults to None.
+
+    Raises:
+        SystemExit: With the status of the training, if that is not 0.
+    """
+    if devices > 1 or slurm is not None:
+        _launch(path, path.parent, devices, slurm)
+    else:
+        _train_here(path, path.parent)
 
 
 def show_choices(choices: 'list[Choice]', options: Mapping[str, Any]) -> None:
     """Print what was chosen and what was changed by hand."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table('', 'chosen', 'why')
+    table = Table(*(Column(title, overflow='fold') for title in ('', 'chosen', 'why')))
     for choice in choices:
         table.add_row(choice.name, choice.value, choice.reason)
     for key, value in options.items():
@@ -101,6 +134,9 @@ def survey(images: str | Path, devices: int = 1) -> 'Situation':
     """
     import torch
 
+    from .compatibility import import_mmpretrain
+
+    import_mmpretrain()
     from .datasets.find_images import find_images
     from .recipe import Situation
 
@@ -161,6 +197,8 @@ def _plan(
         batch_size, reason = cfg.train_dataloader.batch_size, 'as the config says'
     elif batch_size is None and situation.device == 'cpu':
         batch_size, reason = min(CPU_BATCH, most), 'on a CPU larger ones are no faster'
+        if batch_size < CPU_BATCH:
+            reason = 'at least eight steps an epoch'
     elif batch_size is None:
         batch_size = find_batch_size(cfg, situation.device, min(256, most))
         reason = 'the largest of 256, 128, ... that fits the device'

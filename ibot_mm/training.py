@@ -56,7 +56,7 @@ def run_training(cfg: 'Config', options: Mapping[str, Any] | None = None) -> Non
     except NotBegun:
         raise  # without the others; torchrun, too, ends processes by a signal, after a failure
     except TrainingStopped as stop:
-        status = stop.code
+        status = int(stop.code or 0)
     except OSError as error:
         if not is_disk_full(error):
             raise

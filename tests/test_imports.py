@@ -54,9 +54,10 @@ def test_rooms_are_kept_apart(path):
             assert rest[0] in allowed, name
 
 
-def test_nothing_imports_the_experiments():
-    others = [path for path in FILES if room(path) != 'ablation']
-    importing = [p for p in others if any('ibot_mm.ablation' in n for n in imported_modules(p))]
+@pytest.mark.parametrize('top', ['ablation', 'cli'])
+def test_nothing_imports_experiments_and_the_command(top):
+    others = [path for path in FILES if room(path) not in (top, '__main__')]
+    importing = [p for p in others if any(f'ibot_mm.{top}' in n for n in imported_modules(p))]
     assert len(others) < len(FILES) and importing == []
 
 

@@ -9,19 +9,17 @@ Features are extracted once and kept; what was interrupted, and a second protoco
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import DictAction
-from rich.console import Console
 
 from ibot_mm.checkpoint import add_network_arguments
+from ibot_mm.checkpoint_evaluation import show_results
 from ibot_mm.engine.distributed import finish_processes, start_processes
-from ibot_mm.evaluation import PROTOCOLS, TASKS, Options, make_table
-from ibot_mm.frozen_evaluation import FIGURE, RESULTS, Request, evaluate_frozen, split_data
+from ibot_mm.evaluation import PROTOCOLS, TASKS, Options
+from ibot_mm.frozen_evaluation import Request, evaluate_frozen, split_data
 from ibot_mm.functional.pooling import POOLINGS
-from ibot_mm.visualization import save_evaluation
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -96,16 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     results = evaluate_frozen(request, options)
     if results is not None:
-        title = f'{results["architecture"]}, {args.checkpoint}'
-        Console().print(make_table(results['summary'], title))
-        out = Path(request.out)
-        rows = results['summary'][request.network]
-        published = {row['protocol']: row['published'] for row in rows}
-        try:
-            save_evaluation(out / FIGURE, results['measurements'], published, results['summary'])
-        except ValueError as error:
-            print(error)
-        print(f'Every number: {out / RESULTS}')
+        show_results(results)
     finish_processes()
 
 

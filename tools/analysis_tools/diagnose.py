@@ -5,8 +5,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ibot_mm.diagnosis import diagnose, knn_curve
-from ibot_mm.visualization.health import draw_health
+from ibot_mm.diagnosis import print_diagnosis
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -19,19 +18,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     try:
-        found = diagnose(args.work_dir)
+        print_diagnosis(args.work_dir, args.out)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    print(f'{args.work_dir}: {found.verdict} ({found.done:.0%} of the training is done)')
-    for finding in found.findings:
-        print(f'  - {finding.evidence}')
-        if finding.advice:
-            print(f'    {finding.advice}')
-    path = args.out or args.work_dir / 'health.png'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    curves = found.curves | dict(knn=knn_curve(found.curves))
-    draw_health(curves, f'{args.work_dir.name}: {found.verdict}').savefig(path, dpi=130)
-    print(f'{path}')
 
 
 if __name__ == '__main__':

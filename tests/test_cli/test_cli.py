@@ -1,0 +1,142 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""The console command, as typed: what it says, refuses and writes."""
+
+import json
+import re
+import runpy
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+import ibot_mm
+from ibot_mm.cli import app, main
+
+COMMANDS = ('pretrain', 'embed', 'evaluate', 'diagnose', 'export', 'convert', 'list')
+SMALL = (  # a step of a tenth of a second
+    'model.backbone.arch=tiny', 'model.neck.in_channels=192',
+    'model.backbone.img_size=16', 'model.backbone.patch_size=8',
+    'model.neck.hidden_channels=32', 'model.neck.bottleneck_channels=16',
+    'train_dataloader.dataset.pipeline.crops.global_crop_size=16',
+    'train_dataloader.dataset.pipeline.crops.num_local_crops=0',
+    'train_dataloader.dataset.pipeline.masks.patch_size=8',
+    *(f'val_dataloader.dataset.{part}.pipeline.{option}=16' for part in ('bank', 'query')
+      for option in ('resize.scale', 'crop.crop_size')),
+    'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    """Noise of two classes, 40 images each for training, 8 for validation."""
+    root = tmp_path_factory.mktemp('images')
+    rng = np.random.default_rng(0)
+    for split, number in (('train', 40), ('val', 8)):
+        for label in range(2):
+            folder = root / split / f'class_{label}'
+            folder.mkdir(parents=True)
+            for index in range(number):
+                pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f'{index}.png')
+    (root / 'train/notes.txt').write_text('not an image')
+    return root
+
+
+def run(*words):
+    """Run the command; return its exit status or message."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    assert run(command, '--help') in (0, None)
+    text = ' '.join(capsys.readouterr().out.split())
+    assert f'Example: ibot-mm {command} ' in text
+
+
+def test_the_command_and_the_module_are_one():
+    assert set(COMMANDS) < set(app)
+    assert runpy.run_module('ibot_mm.__main__')['main'] is main
+    for name in ('pretrain', 'embed', 'evaluate'):
+        assert callable(getattr(ibot_mm, name))
+
+
+@pytest.mark.parametrize('what, some', [
+    ('models', 'vitb16'), ('protocols', 'linear'), ('checkpoints', 'timm'),
+])  # fmt: skip
+def test_list(what, some, capsys):
+    assert run('list', what) in (0, None)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith(f'{some} ')]
+
+
+def test_the_plan_is_said_and_written(images, tmp_path, capsys):
+    out = tmp_path / 'run'
+    words = ('pretrain', images, '--out', out, '--plan-only', '--epochs', 4, *SMALL)
+    assert run(*words) in (0, None)
+    printed = capsys.readouterr().out
+    for text in ('80', 'small data', 'k-NN on val'):
+        assert text in printed
+    cfg = Config.fromfile(out / 'config.py')
+    assert cfg.train_dataloader.dataset.data_root == str(images)
+    assert cfg.train_dataloader.batch_size == 10  # eight steps an epoch
+    assert cfg.model.backbone.arch == 'tiny'
+    assert 'holds a training' in run(*words)  # and is not overwritten
+    assert run(*words, '--resume') in (0, None)
+
+
+@pytest.mark.parametrize('words, message', [
+    (('pretrain', 'IMAGES', '--out', 'OUT', '--model', 'vits61'), 'near are vits16'),
+    (('pretrain', 'IMAGES', '--out', 'OUT', 'vits16'), 'is not KEY=VALUE'),
+    (('pretrain', 'IMAGES/none', '--out', 'OUT'), 'is not a folder'),
+    (('pretrain', 'IMAGES/val/class_0', '--out', 'OUT'), 'has 8 images'),
+    (('pretrain', 'OTHERS', '--out', 'OUT'), r'0 images, 3 other files passed over \(3 .txt\)'),
+    (('embed', 'none.pth', 'IMAGES', '--out', 'OUT/x.npy'), 'none.pth'),
+    (('embed', 'none.pth', 'IMAGES', '--out', 'OUT/x.csv'), 'csv'),
+    (('evaluate', 'none.pth', '--data', 'IMAGES', '--protocols', 'kmn'), "'kmn'"),
+    (('export', 'none.pth', 'OUT/x', '--to', 'timm'), 'none.pth'),
+    (('convert', 'none.pth', 'OUT/x.pth'), 'none.pth'),
+    (('diagnose', 'IMAGES'), 'scalars.json'),
+])  # fmt: skip
+def test_what_cannot_be_done_is_one_line(words, message, images, tmp_path):
+    others = tmp_path / 'others'
+    others.mkdir()
+    for name in 'abc':
+        (others / f'{name}.txt').touch()
+    places = dict(IMAGES=images, OUT=tmp_path / 'out', OTHERS=others)
+    for place, path in places.items():
+        words = [word.replace(place, str(path)) for word in words]
+    status = run(*words)
+    assert isinstance(status, str) and status.startswith('ibot-mm: ')
+    assert re.search(message, status), status
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.slow
+def test_from_images_to_features(images, tmp_path, call):
+    out = tmp_path / 'run'
+    ours = ('-m', 'ibot_mm')
+    printed = call(
+        *ours, 'pretrain', images, '--out', out, '--epochs', 2, *SMALL, 'train_cfg.val_interval=2'
+    ).stdout
+    assert 'small data' in printed and f'tools/train.py {out}/config.py' in printed
+    checkpoint = out / 'epoch_2.pth'
+    assert checkpoint.exists()
+    call(*ours, 'pretrain', images, '--out', out, '--resume')  # which is at its end
+
+    features = tmp_path / 'features.npy'
+    call(*ours, 'embed', checkpoint, images / 'val', '--out', features, '--image-size', 16,
+         '--num-workers', 0)  # fmt: skip
+    assert np.load(features).shape == (16, 192)
+    call(*ours, 'evaluate', checkpoint, '--data', images, '--protocols', 'knn', '--ks', 5, 10,
+         '--image-size', 16, '--out', tmp_path / 'evaluation', '--num-workers', 0)  # fmt: skip
+    results = json.loads((tmp_path / 'evaluation/results.json').read_text())
+    assert results['images'] == dict(train=80, val=16)
+    call(*ours, 'export', checkpoint, tmp_path / 'exported', '--to', 'huggingface')
+    assert (tmp_path / 'exported/config.json').exists()
+    assert 'of the training is done' in call(*ours, 'diagnose', out).stdout
