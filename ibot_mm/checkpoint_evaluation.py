@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .frozen_evaluation import FIGURE, PROTOCOLS, RESULTS
-
 
 def evaluate(
     checkpoint: str | Path,
     data: str | Path | Sequence[str] = (),
-    protocols: Sequence[str] = PROTOCOLS,
+    protocols: Sequence[str] = ('knn', 'linear', 'logistic'),
     out: str | Path = 'work_dirs/evaluation',
     config: str | Path | None = None,
     network: str = 'teacher',
@@ -86,6 +84,7 @@ def show_results(results: dict[str, Any]) -> None:
     from rich.console import Console
 
     from .evaluation import make_table
+    from .frozen_evaluation import FIGURE, RESULTS
     from .visualization import save_evaluation
 
     request = results['request']

@@ -4,6 +4,7 @@
 import json
 import re
 import runpy
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 
 import ibot_mm
+from ibot_mm import cli
 from ibot_mm.cli import app, main
 
 COMMANDS = ('pretrain', 'embed', 'evaluate', 'diagnose', 'export', 'convert', 'list')
@@ -63,7 +65,15 @@ def test_the_command_and_the_module_are_one():
     assert set(COMMANDS) < set(app)
     assert runpy.run_module('ibot_mm.__main__')['main'] is main
     for name in ('pretrain', 'embed', 'evaluate'):
-        assert callable(getattr(ibot_mm, name))
+        typed, called = (
+            signature(f).parameters for f in (getattr(cli, name), getattr(ibot_mm, name))
+        )
+        defaults = {key: parameter.default for key, parameter in typed.items() if key in called}
+        expected = {key: called[key].default for key in defaults}
+        for of_all in (defaults, expected):  # what the command line must be told, and its lists
+            of_all.pop('out'), of_all.pop('data', None), of_all.pop('options', None)
+            of_all |= {k: tuple(v) for k, v in of_all.items() if isinstance(v, list)}
+        assert defaults == expected
 
 
 @pytest.mark.parametrize('what, some', [
