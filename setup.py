@@ -16,7 +16,19 @@ setup(
     name='ibot-mm',
     version=runpy.run_path(str(HERE / 'ibot_mm/version.py'))['__version__'],
     description='iBOT self-supervised pre-training as a plug-in of OpenMMLab',
+    long_description=(HERE / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
     license='Apache-2.0',
+    keywords=['self-supervised learning', 'iBOT', 'vision transformer', 'OpenMMLab'],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+        'Typing :: Typed',
+    ],
     packages=find_packages(include=['ibot_mm', 'ibot_mm.*']),
     # `.mim` is where mmengine looks for a package's configs (`_base_ = 'ibot_mm::...'`) and tools.
     # It holds links, which a wheel turns into copies.
