@@ -36,6 +36,7 @@ setup(
         'ibot_mm': [
             'py.typed',
             'visualization/*.json',
+            'report/*.html',
             '.mim/**/*.py',
             '.mim/**/*.sh',
             '.mim/**/*.yml',

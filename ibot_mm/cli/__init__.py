@@ -7,9 +7,20 @@ from .application import app
 from .checkpoints import convert, export, list_known
 from .measure import diagnose, embed, evaluate
 from .pretrain import pretrain
+from .report import report
 
-__all__ = ['app', 'convert', 'diagnose', 'embed', 'evaluate', 'export', 'list_known', 'main']
-for command in (pretrain, embed, evaluate, diagnose, export, convert):
+__all__ = [
+    'app',
+    'convert',
+    'diagnose',
+    'embed',
+    'evaluate',
+    'export',
+    'list_known',
+    'main',
+    'report',
+]
+for command in (pretrain, embed, evaluate, diagnose, report, export, convert):
     app.command(command)
 app.command(list_known, name='list')
 app.register_install_completion_command()

@@ -1,0 +1,81 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""The page: one file that needs no network."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ibot_mm.version import __version__
+
+from .run import Run, read_run
+
+TEMPLATE = Path(__file__).with_name('page.html')
+
+
+def write_report(folders: Sequence[str | Path], out: str | Path = 'report.html') -> Path:
+    """Write one self-contained HTML file about one training or several, side by side.
+
+    Args:
+        folders: Work directories.
+        out: File to write; one that is there is replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        FileNotFoundError: If a folder has no logs or no config.
+        ValueError: If a folder is named twice, or ``out`` is not an HTML file.
+    """
+    import jinja2
+
+    out = Path(out)
+    if out.suffix not in ('.html', '.htm'):
+        raise ValueError(f'a report is an .html file, got {out}')
+    paths = [Path(folder) for folder in folders]
+    if twice := [path for i, path in enumerate(paths) if path in paths[:i]]:
+        raise ValueError(f'{twice[0]} is named twice')
+    runs = [read_run(path) for path in paths]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters['picture'] = lambda png: b64encode(png).decode()
+    page = environment.from_string(TEMPLATE.read_text()).render(
+        runs=runs,
+        comparison=_compare(runs),
+        rows_of=_rows,
+        date=f'{datetime.now():%Y-%m-%d}',
+        version=__version__,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f'.{out.name}.tmp')
+    temporary.write_text(page)
+    temporary.replace(out)
+    return out
+
+
+def _rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of an evaluation's table."""
+    columns = results['summary']
+    first = next(iter(columns.values()))
+    rows = []
+    for row in first:
+        key = row['protocol'], row['metric']
+        values = {
+            name: next((r['value'] for r in of if (r['protocol'], r['metric']) == key), None)
+            for name, of in columns.items()
+        }
+        cells = ['' if value is None else f'{value:.1f}' for value in values.values()]
+        published = '' if row['published'] is None else f'{row["published"]:.1f}'
+        rows.append([*key, *cells, published])
+    return ['protocol', 'metric', *columns, 'published'], rows
+
+
+def _compare(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return quantity -> last value of each run, where there are several."""
+    if len(runs) < 2:
+        return {}
+    names = sorted({name for run in runs for name in run.metrics})
+    return {
+        name: [f'{run.metrics[name][0]:.2f}' if name in run.metrics else '' for run in runs]
+        for name in names
+    }
