@@ -67,10 +67,11 @@ def rank_database(
     precision = torch.promote_types(queries.dtype, torch.float32)
     queries = F.normalize(queries.to(precision), dim=1)
     for part in queries.split(max(1, num_similarities // max(1, len(database)))):
-        similarity = torch.cat(
-            [part @ F.normalize(rows.to(part), dim=1).T for rows in database.split(CHUNK)],
-            dim=1,
-        )
+        similarity = part.new_empty(len(part), len(database))
+        for start in range(0, len(database), CHUNK):
+            rows = F.normalize(database[start : start + CHUNK].to(part), dim=1)
+            # In place: small results kept one by one would leave the heap in pieces.
+            similarity[:, start : start + CHUNK] = part @ rows.T
         yield from similarity.sort(dim=1, descending=True, stable=True).indices.cpu()
 
 

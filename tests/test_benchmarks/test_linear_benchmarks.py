@@ -4,7 +4,14 @@
 import pytest
 import torch
 
-from benchmarks import evaluation, evaluation_memory, linear_sweep, measurement, online_probe
+from benchmarks import (
+    evaluation,
+    evaluation_memory,
+    linear_sweep,
+    measurement,
+    online_probe,
+    task_memory,
+)
 from benchmarks.evaluation_tasks import agreement
 
 pytestmark = pytest.mark.slow
@@ -37,6 +44,14 @@ def test_memory_does_not_grow_with_the_images():
     few, many = (evaluation_memory.measure(number) for number in (400, 3200))
     assert many['stored'] - few['stored'] > 25
     assert many['peak'] - few['peak'] < 10
+
+
+@pytest.mark.long
+def test_memory_of_tasks_does_not_grow():
+    """Of eight times the frames, and of images whose features take 88 MiB more."""
+    for figures in task_memory.main([])['figures'].values():
+        few, many = figures.values()
+        assert many - few < 15
 
 
 @pytest.mark.parametrize('protocol', ['davis', 'retrieval'])
