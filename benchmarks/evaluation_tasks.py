@@ -1,7 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Sides of ``benchmarks.evaluation`` for tasks: label propagation of DAVIS, and retrieval.
 
-Both start from features: the network takes the same time on either side.
+Both start from features: the network is not what is compared.
 """
 
 from argparse import Namespace
