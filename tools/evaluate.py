@@ -61,6 +61,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--task-options', nargs='+', action=DictAction, default={}, metavar='TASK.OPTION=VALUE',
         help='of single tasks, such as davis.topk=10; see docs/dense_evaluation.md',
     )  # fmt: skip
+    settings.add_argument(
+        '--attention', metavar='CHECKPOINT',
+        help='network that says what is salient, for occlusion; default: the one evaluated',
+    )  # fmt: skip
     parser.add_argument('--device', help='default: cuda where there is one')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument(

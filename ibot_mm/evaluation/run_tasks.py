@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 
 from .protocols import PROTOCOLS, Measurement, Options
 from .splits import DataError
-from .tasks import CHECKS, TASKS, TaskNetwork, check_settings
+from .tasks import CHECKS, CLASS_CHECKS, TASKS, TaskNetwork, check_settings
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -43,6 +43,30 @@ def check_tasks(names: Sequence[str], folders: Mapping[str, str | None], options
         if not Path(folder).is_dir():
             raise DataError(f'there is no folder {folder}, the data of {name}')
         CHECKS[name](Path(folder), options)
+
+
+def check_classes(
+    names: Sequence[str],
+    folders: Mapping[str, str | None],
+    options: Options,
+    classes: Sequence[str],
+    image_size: int,
+) -> None:
+    """Refuse data that a classifier does not fit, before anything is computed.
+
+    Args:
+        names: Of tasks.
+        folders: Task -> folder of its data.
+        options: Settings of all.
+        classes: Of the classifier.
+        image_size: That it sees.
+
+    Raises:
+        DataError: If there is such.
+    """
+    for name in names:
+        if name in CLASS_CHECKS:
+            CLASS_CHECKS[name](Path(str(folders[name])), options, classes, image_size)
 
 
 def run_tasks(

@@ -11,13 +11,16 @@ from torch import Tensor
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, of ImageNet
 
 
-def evaluation_view(crop_size: int = 224, resize: int | None = None) -> list[dict[str, Any]]:
+def evaluation_view(
+    crop_size: int = 224, resize: int | None = None, interpolation: str = 'bicubic'
+) -> list[dict[str, Any]]:
     """Return the published test view as a pipeline of mm.
 
     Args:
         crop_size: Side of the center crop in pixels. Defaults to 224.
-        resize: Pixels of the shorter side before it, bicubic with antialiasing. Defaults to None,
-            8/7 of ``crop_size``: 256 for 224.
+        resize: Pixels of the shorter side before it, with antialiasing. Defaults to None, 8/7 of
+            ``crop_size``: 256 for 224.
+        interpolation: Of Pillow. Defaults to 'bicubic'; published for robustness is 'bilinear'.
 
     Returns:
         Configs of transforms that end in ``PackInputs``; images come out as uint8, BGR.
@@ -29,11 +32,20 @@ def evaluation_view(crop_size: int = 224, resize: int | None = None) -> list[dic
             scale=resize or crop_size * 8 // 7,
             edge='short',
             backend='pillow',
-            interpolation='bicubic',
+            interpolation=interpolation,
         ),
         dict(type='mmpretrain.CenterCrop', crop_size=crop_size),
         dict(type='mmpretrain.PackInputs'),
     ]
+
+
+def center_view(crop_size: int = 224) -> list[dict[str, Any]]:
+    """Return the view of images that were cut out before: the center alone.
+
+    Args:
+        crop_size: Side of the center crop in pixels. Defaults to 224.
+    """
+    return [step for step in evaluation_view(crop_size) if 'ResizeEdge' not in step['type']]
 
 
 def square_image(image: Image.Image, size: int) -> Tensor:
