@@ -189,3 +189,29 @@ def test_the_tool_on_small_images(call, checkpoint, splits_folder, tmp_path):
     )
     clean = [m for m in found['imagenet_c'] if m['setting'].get('corruption') == 'none']
     assert clean[0]['metrics']['error'] == 100 - found['shuffle'][0]['metrics']['top1']
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same(
+    call_together, request_, checkpoint, splits_folder, tmp_path
+):
+    call_together(
+        *('tools/evaluate.py', checkpoint, '--image-size', 16, '--num-workers', 0),
+        *('--batch-size', 5, '--epochs', 20, '--launcher', 'pytorch', '--out', tmp_path / 'two'),
+        *('--protocols', 'imagenet_r', 'occlusion', 'shuffle', '--task-options'),
+        *('occlusion.shares=0.5', '--data', splits_folder, f'imagenet_r={splits_folder / "val"}'),
+    )
+    found = json.loads((tmp_path / 'two/results.json').read_text())['measurements']['teacher']
+    given = request_(
+        'imagenet_r', 'occlusion', 'shuffle', folders=dict(imagenet_r=str(splits_folder / 'val'))
+    )
+    one = evaluate_frozen(given, Options(epochs=20, tasks=dict(occlusion=dict(shares=[0.5]))))[
+        'measurements'
+    ]['teacher']
+    for name, measured in one.items():
+        assert [m['setting'].get('kind') for m in found[name]] == [
+            m['setting'].get('kind') for m in measured
+        ]
+        for both in zip(found[name], measured):
+            first, second = (m['metrics'] for m in both)
+            assert first == pytest.approx(second)
