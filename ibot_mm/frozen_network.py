@@ -93,7 +93,8 @@ def load_frozen_network(
         loaded = _from_checkpoint(checkpoint, network, assume, prefix)
     for module in (loaded.backbone, loaded.neck):
         if module is not None:
-            module.float().eval().requires_grad_(False)
+            module.eval()  # which returns nothing in some backbones
+            module.float().requires_grad_(False)
     return loaded
 
 

@@ -215,3 +215,50 @@ def test_several_processes_give_the_same(
         for both in zip(found[name], measured):
             first, second = (m['metrics'] for m in both)
             assert first == pytest.approx(second)
+
+
+FOREIGN = dict(
+    mmpretrain=dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='mmpretrain.ResNet', depth=18, base_channels=4, stem_channels=4),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=32),
+        data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', num_classes=3),
+    ),
+    timm=dict(
+        type='mmpretrain.TimmClassifier',
+        model_name='test_vit',
+        pretrained=False,
+        num_classes=3,
+        data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', num_classes=3),
+    ),
+)
+
+
+@pytest.mark.parametrize('library', FOREIGN)
+def test_classifiers_of_other_libraries(library, request_, tmp_path):
+    if library == 'timm':
+        pytest.importorskip('timm')
+    config, path = tmp_path / 'foreign.py', tmp_path / 'foreign.pth'
+    Config(dict(model=FOREIGN[library], default_scope='mmpretrain')).dump(config)
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    model = MODELS.build(FOREIGN[library]).eval()
+    meta = dict(dataset_meta=dict(classes=CLASSES))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    network = load_frozen_network(path, config=config)
+    size = 160 if library == 'timm' else 32
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = model(model.data_preprocessor(dict(inputs=images))['inputs'], mode='tensor')
+        found = network.classifier.logits(network.prepare(images))
+    torch.testing.assert_close(found, expected)
+    given = request_(
+        'shuffle', 'occlusion', checkpoint=str(path), config=str(config), image_size=size
+    )
+    tasks = dict(occlusion=dict(kinds=['random'], grid=8), shuffle=dict(grids=['2x2']))
+    measured = evaluate_frozen(given, Options(tasks=tasks))['measurements']['teacher']
+    assert measured['shuffle'][0]['metrics'] == measured['occlusion'][0]['metrics']
+    tasks['occlusion'] = dict(kinds=['random'])
+    with pytest.raises(ValueError, match='are not known: set occlusion.grid'):
+        evaluate_frozen(given, Options(tasks=tasks))
