@@ -99,7 +99,7 @@ def _draw_bars(axis: Any, task: str, summary: Mapping[str, Rows]) -> None:
     axis.spines[['top', 'right']].set_visible(False)
     axis.grid(axis='x', color='0.9')
     axis.set_axisbelow(True)
-    axis.legend(frameon=False, fontsize=9)
+    axis.legend(frameon=False, fontsize=9, loc='lower right', bbox_to_anchor=(1, 1), ncols=2)
 
 
 def save_evaluation(

@@ -101,11 +101,14 @@ def occlusion(network: TaskNetwork, root: Path, options: Options) -> list[Measur
         return found
 
     found = gather(map(measure, labeled_batches(network, dataset, options, 'occlusion')))
+    looking = dict(head=settings.head) if settings.head >= 0 else {}
     measured = []
-    for kind, share in found[0]:
+    for kind, share in sorted(found[0], key=lambda key: KINDS.index(key[0])):
         total = torch.stack([part[kind, share] for part in found]).sum(dim=0)
         right, lost = (100 * total / len(dataset)).tolist()
-        setting = dict(kind=f'{kind} {share:g}', images=len(dataset), head=settings.head, lost=lost)
+        setting = dict(
+            kind=f'{kind} {share:g}', images=len(dataset), lost=round(lost, 2), **looking
+        )
         measured.append(Measurement(setting, dict(top1=right)))
     return measured
 
