@@ -29,7 +29,8 @@ class Request:
         folders: Protocol or task -> folder, in place of ``data``. Defaults to none.
         network: 'teacher' or 'student'. Defaults to 'teacher'.
         config: Pre-training config. Defaults to None.
-        protocols: Names of them. Defaults to k-NN, linear probing, logistic regression.
+        protocols: Names of them; 'robustness' is all tasks of it that data is given for.
+            Defaults to k-NN, linear probing, logistic regression.
         out: Folder of results and caches. Defaults to 'work_dirs/evaluation'.
         baselines: Whether to measure the same network untrained, and raw pixels, too.
             Defaults to False.
@@ -44,7 +45,8 @@ class Request:
         prefix: What the names of the wanted network have in front, in place of ``network``.
             Defaults to None.
         attention: Checkpoint of the network whose attention says which patches are salient, for
-            occlusion. Defaults to None, the network itself.
+            occlusion; ``assume`` is for it too, and beside a config for it alone. Defaults to
+            None, the network itself.
     """
 
     checkpoint: str
@@ -127,6 +129,7 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         check_names,
         check_protocols,
         check_tasks,
+        name_group,
         run_protocols,
         run_tasks,
         summary_rows,
@@ -134,6 +137,8 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         write_results,
     )
 
+    names = name_group(request.protocols, request.folders, request.data)
+    request = replace(request, protocols=names)
     check_names(request.protocols)
     protocols = [name for name in request.protocols if name in PROTOCOLS]
     tasks = [name for name in request.protocols if name in TASKS]
@@ -155,8 +160,10 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
     # A checkpoint alone has no head: a classifier is fitted to images.
     with_images = protocols or (classified and request.config is None)
     datasets: Sequence[BaseDataset] = load_splits(request) if with_images else ()
+    with_config = request.config is not None and request.attention is not None
+    assume = None if with_config else request.assume
     network = load_frozen_network(
-        request.checkpoint, request.network, request.config, request.assume, request.prefix
+        request.checkpoint, request.network, request.config, assume, request.prefix
     )
     if classified:
         if network.classifier is None:
@@ -169,7 +176,9 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         known = network.classifier.classes if network.classifier else _classes(datasets)
         check_classes(classified, folders, options, known, request.image_size)
     if request.attention is not None:
-        network = replace(network, salience=load_frozen_network(request.attention))
+        network = replace(
+            network, salience=load_frozen_network(request.attention, assume=request.assume)
+        )
     if protocols:
         check_protocols(protocols, options, len(datasets[0]), network.neck is not None)
     columns: dict[str, FrozenNetwork | None] = {request.network: network}

@@ -17,7 +17,7 @@ from mmengine.config import DictAction
 from ibot_mm.checkpoint import add_network_arguments
 from ibot_mm.checkpoint_evaluation import show_results
 from ibot_mm.engine.distributed import finish_processes, start_processes
-from ibot_mm.evaluation import PROTOCOLS, TASKS, Options
+from ibot_mm.evaluation import GROUP, PROTOCOLS, TASKS, Options
 from ibot_mm.frozen_evaluation import Request, evaluate_frozen, split_data
 from ibot_mm.functional.pooling import POOLINGS
 
@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--config', help='pre-training config, for its model and without --data')
     add_network_arguments(parser)
-    names = [*PROTOCOLS, *TASKS]
+    names = [*PROTOCOLS, *TASKS, GROUP]
     parser.add_argument(
         '--protocols', nargs='+', choices=names, default=request.protocols, metavar='NAME',
         help=f'of {", ".join(names)}; default: {" ".join(request.protocols)}',

@@ -18,7 +18,7 @@ from .pixels import PixelExtractor
 from .protocols import PROTOCOLS, Measurement, Options, best_of
 from .results import make_table, summary_rows, versions, write_results
 from .run import check_protocols, extract_splits, run_protocols
-from .run_tasks import check_classes, check_names, check_tasks, run_tasks
+from .run_tasks import GROUP, check_classes, check_names, check_tasks, name_group, run_tasks
 from .splits import DataError, check_splits, folder_splits
 from .sweep_accuracy import SweepAccuracy
 from .tasks import CLASS_CHECKS, TASKS, TaskNetwork
@@ -26,6 +26,7 @@ from .views import evaluation_view
 
 __all__ = [
     'CLASS_CHECKS',
+    'GROUP',
     'NEIGHBORS',
     'PROTOCOLS',
     'TASKS',
@@ -60,6 +61,7 @@ __all__ = [
     'linear_classifier',
     'linear_settings',
     'make_table',
+    'name_group',
     'run_protocols',
     'run_tasks',
     'summary_rows',

@@ -9,7 +9,32 @@ from mmengine.logging import print_log
 
 from .protocols import PROTOCOLS, Measurement, Options
 from .splits import DataError
-from .tasks import CHECKS, CLASS_CHECKS, TASKS, TaskNetwork, check_settings
+from .tasks import CHECKS, CLASS_CHECKS, OF_VALIDATION, TASKS, TaskNetwork, check_settings
+
+GROUP = 'robustness'
+
+
+def name_group(names: Sequence[str], folders: Mapping[str, str], root: str | None) -> list[str]:
+    """Put in place of 'robustness' the tasks of it that data is given for.
+
+    Args:
+        names: Of protocols and tasks.
+        folders: Task -> folder of its own.
+        root: Folder of all others. Defaults to None.
+
+    Raises:
+        ValueError: If there are no such tasks.
+    """
+    if GROUP not in names:
+        return list(names)
+    given = [n for n in CLASS_CHECKS if n in folders or (root is not None and n in OF_VALIDATION)]
+    if not given:
+        raise ValueError(
+            f'robustness has no data: give --data ROOT with train and val for '
+            f'{", ".join(OF_VALIDATION)}, and NAME=FOLDER for {", ".join(CLASS_CHECKS)}'
+        )
+    expanded = [part for name in names for part in (given if name == GROUP else [name])]
+    return list(dict.fromkeys(expanded))
 
 
 def check_names(names: Sequence[str]) -> None:

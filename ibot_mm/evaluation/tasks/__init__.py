@@ -67,10 +67,13 @@ CLASS_CHECKS: dict[str, ClassCheck] = dict(
     occlusion=check_occlusion_classes,
     shuffle=check_shuffle_classes,
 )
+# Tasks that read ROOT/val of the images that the classifier is fitted to.
+OF_VALIDATION = ('imagenet_c', 'occlusion', 'shuffle')
 
 __all__ = [
     'CHECKS',
     'CLASS_CHECKS',
+    'OF_VALIDATION',
     'TASKS',
     'Check',
     'ClassCheck',

@@ -177,7 +177,7 @@ def test_other_classes_are_refused_before_features_are_computed(
 def test_the_tool_on_small_images(call, checkpoint, splits_folder, tmp_path):
     """Corruption, occlusion and shuffling of a folder of train and val, salience of another."""
     result = call(
-        *('tools/evaluate.py', checkpoint, '--protocols', 'imagenet_c', 'occlusion', 'shuffle'),
+        *('tools/evaluate.py', checkpoint, '--protocols', 'robustness'),
         *('--data', splits_folder, '--image-size', 16, '--num-workers', 0, '--epochs', 5),
         *('--out', tmp_path / 'out', '--attention', checkpoint, '--task-options'),
         *('imagenet_c.corruptions=fog,contrast', 'occlusion.drops=0,0.5', 'shuffle.grids=2x2'),

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ibot_mm.evaluation import TASKS, Measurement, Options, summary_rows
+from ibot_mm.evaluation import TASKS, Measurement, Options, name_group, summary_rows
 from ibot_mm.evaluation.tasks import CHECKS, settings_of
 from ibot_mm.evaluation.tasks.retrieval import RetrievalSettings
 from ibot_mm.frozen_evaluation import Request, evaluate_frozen, split_data
@@ -22,6 +22,15 @@ def test_data_of_single_names():
     assert split_data(['x/y=z']) == ('x/y=z', {})
     request = Request('', data='all', folders=dict(retrieval='other'))
     assert request.folder_of('retrieval') == 'other' and request.folder_of('knn') == 'all'
+
+
+def test_robustness_is_what_data_is_given_for():
+    assert name_group(['knn'], {}, None) == ['knn']
+    found = name_group(['knn', 'robustness', 'shuffle'], dict(imagenet_a='a', knn='b'), 'root')
+    assert found == ['knn', 'imagenet_a', 'imagenet_c', 'occlusion', 'shuffle']
+    assert name_group(['robustness'], dict(backgrounds='b'), None) == ['backgrounds']
+    with pytest.raises(ValueError, match='robustness has no data: give --data ROOT'):
+        name_group(['robustness'], dict(knn='a'), None)
 
 
 @pytest.mark.parametrize(
