@@ -45,8 +45,7 @@ class Request:
         prefix: What the names of the wanted network have in front, in place of ``network``.
             Defaults to None.
         attention: Checkpoint of the network whose attention says which patches are salient, for
-            occlusion; ``assume`` is for it too, and beside a config for it alone. Defaults to
-            None, the network itself.
+            occlusion; ``assume`` is for it too. Defaults to None, the network itself.
     """
 
     checkpoint: str
@@ -160,10 +159,8 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
     # A checkpoint alone has no head: a classifier is fitted to images.
     with_images = protocols or (classified and request.config is None)
     datasets: Sequence[BaseDataset] = load_splits(request) if with_images else ()
-    with_config = request.config is not None and request.attention is not None
-    assume = None if with_config else request.assume
     network = load_frozen_network(
-        request.checkpoint, request.network, request.config, assume, request.prefix
+        request.checkpoint, request.network, request.config, request.assume, request.prefix
     )
     if classified:
         if network.classifier is None:

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Patches of images taken away or put in another order (paper, section 4.4; arXiv 2105.10497).
+"""Patches of images taken away or put in another order (paper, section 4.3.3; arXiv 2105.10497).
 
 Patches count row by row. The published code has one sample for a whole batch of 1024 images, so
 that its numbers depend on the batch size and on few samples (50 for ImageNet). Here every image has

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Occlusion: patches taken away at random, or by where a network looks (paper, section 4.4).
+"""Occlusion: patches taken away at random, or by where a network looks (paper, section 4.3.3).
 
 Layout, of ImageNet or of any data with the classifier's classes::
 

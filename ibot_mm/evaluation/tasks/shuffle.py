@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Shuffling: images cut into patches, put in another order (paper, section 4.4).
+"""Shuffling: images cut into patches, put in another order (paper, section 4.3.3).
 
 Layout, of ImageNet or of any data with the classifier's classes::
 

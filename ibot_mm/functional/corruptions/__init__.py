@@ -5,8 +5,8 @@ A corruption is a function of an RGB image (H, W, 3), float64 from 0 to 1, a sev
 and a generator of random numbers. Settings are those of ImageNet-C, for images of 224 pixels; in
 images of other sizes lengths grow and shrink with the shorter side.
 
-Why not a library: ``imagecorruptions`` 1.1.2 fails with scikit-image from 0.22 on. Its maintained
-fork ``imagecorruptions-imaug`` 1.1.5 runs with numpy 2, but installs ``opencv-python`` over the
+Why not a library: ``imagecorruptions`` 1.1.2 fails with scikit-image 0.26. Its maintained fork
+``imagecorruptions-imaug`` 1.1.5 runs with numpy 2, but installs ``opencv-python`` over the
 headless build that this project needs, adds numba, and takes random numbers from numpy's global
 state, so that an image depends on all before it. docs/robustness.md compares both.
 """

@@ -45,8 +45,8 @@ def frost(image: np.ndarray, severity: int, random: Generator) -> np.ndarray:
     """Lay crystals of ice over the image.
 
     ImageNet-C has photographs of frost, which this project does not have. These crystals are made
-    here, with the brightness and contrast of the photographs. Numbers on this corruption are not
-    those of ImageNet-C: read it from disk for these.
+    here, with about the brightness and contrast of the photographs. Numbers on this corruption are
+    not those of ImageNet-C: read it from disk for these.
     """
     of_image, of_frost = FROST[severity - 1]
     return of_image * image + of_frost * crystals(image.shape[:2], random)
