@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """How images are brought to a network for evaluation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,10 +67,10 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)[..., ::-1].copy()).permute(2, 0, 1)
 
 
-def normalize(images: Tensor) -> Tensor:
-    """Normalize RGB images (..., 3, H, W) of 0 to 255 by ImageNet's mean and deviation."""
-    mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
-    return (images - mean) / std
+def normalize(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """Normalize RGB images (..., 3, H, W) of 0 to 255, by default by ImageNet's statistics."""
+    center, scale = (images.new_tensor(values)[:, None, None] for values in (mean, std))
+    return (images - center) / scale
 
 
 def prepare(images: Tensor) -> Tensor:

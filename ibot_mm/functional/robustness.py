@@ -206,11 +206,11 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
     """Compute the mCE of ImageNet-C: errors divided by AlexNet's (arXiv 1903.12261, section 4).
 
     Args:
-        errors: Corruption -> share of errors at each of 5 severities. Of more corruptions than the
-            15, those are left out.
+        errors: Corruption -> errors at each of 5 severities, shares or percent. Corruptions beside
+            the 15 are left out.
 
     Returns:
-        A share, 1 for AlexNet itself.
+        In the unit of the errors; 1, or 100 percent, for AlexNet itself.
 
     Raises:
         ValueError: If one of the 15 is missing.

@@ -76,10 +76,17 @@ def imagenet_c(network: TaskNetwork, root: Path, options: Options) -> list[Measu
     """
     settings = settings_of(options, 'imagenet_c', ImageNetCSettings)
     errors: dict[str, list[float]] = {}
+    images = 0
     for name in settings.corruptions:
         errors[name] = []
         for severity in settings.severities:
-            error, images = _error(network, root, name, severity, settings, options)
+            error, number = _error(network, root, name, severity, settings, options)
+            if images not in (0, number):
+                raise DataError(
+                    f'{_corrupted(root, name) / str(severity)} has {number} images, and the '
+                    f'folders before it have {images}: unpack the data again.{LAYOUT}'
+                )
+            images = number
             errors[name].append(error)
     found = dict(mean_error=mean_error(errors))
     complete = set(ALEXNET_ERRORS) <= set(errors) and settings.severities == SEVERITIES

@@ -304,6 +304,14 @@ def test_half_of_imagenet_c_is_refused(removed, message, paint, options, tmp_pat
         CHECKS['imagenet_c'](tmp_path / 'c', options)
 
 
+def test_folders_of_unequal_numbers_are_refused(by_color, paint, options, tmp_path):
+    for severity in (1, 2):
+        paint(tmp_path / 'c/fog' / str(severity), number=severity)
+    settings = dict(corruptions=['fog'], severities=[1, 2])
+    with pytest.raises(DataError, match='fog/2 has 6 images, and the folders before it have 3'):
+        run('imagenet_c', by_color, tmp_path / 'c', options, **settings)
+
+
 @pytest.mark.parametrize(
     'task, removed, message',
     [

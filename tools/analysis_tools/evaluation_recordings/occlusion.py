@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Occlusion and shuffling: patches sampled, taken away, and put in another order."""
 
+import re
 from typing import Any
 
 from torch import Tensor
@@ -17,14 +18,15 @@ from .recording import Recording
 
 RECORDS = ('images_low', 'salient.attention')
 INPUTS = ('images_low', 'salient.images', 'salient.attention')
-ENLARGED = 8  # how often pixels of images_low are repeated
+ENLARGED = re.compile(r'repeated (\d+) times')  # how often pixels of images_low are
 OFFSET = 8  # pixels, of a run with random_offset_drop
 
 
 def replay(recording: Recording) -> dict[str, Any]:
     """Patches that are sampled, and the images without or with them."""
     images = recording.tensor('images_low')
-    images = images.repeat_interleave(ENLARGED, 2).repeat_interleave(ENLARGED, 3)
+    times = int(ENLARGED.findall(recording.settings['image'])[0])
+    images = images.repeat_interleave(times, 2).repeat_interleave(times, 3)
     values: dict[str, Any] = {}
     for number, run in enumerate(recording.settings['runs']):
         rows, changed = _random(images, run)

@@ -47,8 +47,11 @@ def _natural_adversarial(recording: Recording) -> dict[str, Any]:
 def _backgrounds(recording: Recording) -> dict[str, Any]:
     weight, groups = recording.tensor('in9.weight'), recording.tensor('in9.class_of_output')
 
+    mean, std = ([255 * v for v in recording.settings[name]] for name in ('mean', 'std'))
+
     def predict(images: Tensor) -> Tensor:
-        return predict_groups(normalize(images.double()).flatten(1) @ weight.T, groups)
+        normalized = normalize(images.double(), mean, std)
+        return predict_groups(normalized.flatten(1) @ weight.T, groups)
 
     images = recording.tensor('in9.images')
     parts = (recording.tensor(f'backgrounds.{n}') for n in ('foregrounds', 'masks', 'classes'))
