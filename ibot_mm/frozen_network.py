@@ -133,7 +133,7 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
         return model.data_preprocessor.to(images.device)(dict(inputs=images))['inputs']
 
     if _head_of(model) is not None:
-        return _with_classifier(model, names, prepare)
+        return _with_classifier(model, names, prepare, str(cfg.model))
     neck = part.neck if hasattr(getattr(part, 'neck', None), 'logits') else None
     return FrozenNetwork(part.backbone, architecture(part.backbone), neck, prepare)
 
@@ -155,10 +155,11 @@ def _class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _with_classifier(
-    model: Any, names: Sequence[str], prepare: Callable[[Tensor], Tensor]
+    model: Any, names: Sequence[str], prepare: Callable[[Tensor], Tensor], config: str
 ) -> FrozenNetwork:
     """Make a network of a classifier of mmpretrain, whose head classifies."""
     from .evaluation import Classifier, imagenet_classes
+    from .evaluation.cache import fingerprint_weights
 
     model.eval()
     head = _head_of(model)
@@ -179,7 +180,12 @@ def _with_classifier(
         backbone,
         architecture(backbone) if is_ours else type(backbone).__name__,
         prepare=prepare,
-        classifier=Classifier(logits, imagenet_classes(number, names), IMAGE_SIZE),
+        classifier=Classifier(
+            logits,
+            imagenet_classes(number, names),
+            IMAGE_SIZE,
+            key=f'{fingerprint_weights(model)} {config}',
+        ),
     )
 
 

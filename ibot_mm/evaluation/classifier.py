@@ -30,11 +30,14 @@ class Classifier:
         logits: Prepared images (B, 3, H, W) to logits (B, C).
         classes: Names of the classes, in the order of the logits; for ImageNet WordNet's ids.
         image_size: Side of the test view in pixels.
+        key: What logits depend on, in short, under which predictions are kept. Defaults to '', not
+            known.
     """
 
     logits: Callable[[Tensor], Tensor]
     classes: tuple[str, ...]
     image_size: int
+    key: str = ''
 
 
 def linear_classifier(
@@ -79,7 +82,7 @@ def linear_classifier(
     def logits(images: Tensor) -> Tensor:
         return torch.nn.functional.linear(extractor(images).to(weight), weight, bias)
 
-    return Classifier(logits, tuple(classes), image_size)
+    return Classifier(logits, tuple(classes), image_size, path.stem if splits.key else '')
 
 
 def _fit(splits: FrozenSplits, options: Options) -> dict[str, Any]:

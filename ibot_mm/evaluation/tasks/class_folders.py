@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Images in class folders, given to the classifier batch by batch."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -8,14 +9,21 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.dist import (
+    all_gather_object,
+    barrier,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
+from ..cache import fingerprint_images
 from ..classifier import Classifier
 from ..extraction import Loading, batches, track
 from ..protocols.measurement import Options
-from ..splits import DataError, labels_of
+from ..splits import DataError, ImagePaths, labels_of
 from .network import TaskNetwork, preparation
 
 T = TypeVar('T')
@@ -161,19 +169,41 @@ def labeled_batches(
 def predict_folder(
     network: TaskNetwork, dataset: BaseDataset, options: Options, title: str
 ) -> tuple[Tensor, Tensor]:
-    """Predict the class of all images of a data set.
+    """Predict the class of all images of a data set, or find that it was done.
+
+    Predictions are kept in ``work_dir/predictions``, so that what was interrupted goes on.
 
     Returns:
         Predictions (N,), places among the classifier's classes, and labels (N,), numbers of the
         class folders.
     """
     classifier = classifier_of(network)
+    path = _stored(classifier, dataset, options)
+    if path is not None and path.is_file():
+        with np.load(path) as file:
+            return torch.from_numpy(file['predictions']), torch.from_numpy(file['labels'])
     found = gather(
         (classifier.logits(batch.images).argmax(dim=1).cpu(), batch.labels)
         for batch in labeled_batches(network, dataset, options, title)
     )
     predictions, labels = (torch.cat(parts) for parts in zip(*found))
+    if path is not None and is_main_process():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix('.tmp.npz')
+        np.savez(temporary, predictions=predictions.numpy(), labels=labels.numpy())
+        temporary.replace(path)
+    barrier()
     return predictions, labels
+
+
+def _stored(classifier: Classifier, dataset: BaseDataset, options: Options) -> Path | None:
+    """File of the predictions of a data set; None of a classifier that is not known."""
+    if not classifier.key:
+        return None
+    view = [str(transform) for transform in dataset.pipeline.transforms]
+    text = '\n'.join([classifier.key, fingerprint_images(ImagePaths(dataset)), *view])
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Path(options.work_dir) / 'predictions' / f'{name}.npz'
 
 
 def gather(parts: Iterable[T]) -> list[T]:

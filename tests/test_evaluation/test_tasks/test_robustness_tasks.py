@@ -120,6 +120,33 @@ def test_corruptions_on_the_fly_and_from_disk_are_the_same(by_color, paint, opti
     assert total.setting == dict(images=12, corruptions=3)
 
 
+def test_what_was_interrupted_goes_on(by_color, paint, options, tmp_path):
+    root = paint(tmp_path / 'c/val', number=1).parent
+    seen = []
+
+    def counting(images):
+        seen.append(len(images))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return by_color.classifier.logits(images)
+
+    known = replace(by_color.classifier, logits=counting, key='these colors')
+    network = replace(by_color, classifier=known)
+    settings = dict(corruptions=['contrast', 'pixelate'], severities=[1, 5])
+    with pytest.raises(KeyboardInterrupt):
+        run('imagenet_c', network, root, options, **settings)
+    found = run('imagenet_c', network, root, options, **settings)
+    assert len(seen) == 3 + 3  # two were there; two and the clean images are new
+    assert found == run('imagenet_c', by_color, root, options, **settings)
+    for changes in (dict(seed=1), dict(jpeg_quality=50)):
+        before = len(seen)
+        run('imagenet_c', network, root, options, **settings, **changes)
+        assert len(seen) == before + 4
+    other = replace(network, classifier=replace(known, key='others'))
+    run('imagenet_c', other, root, options, **settings)
+    assert len(seen) == before + 4 + 5
+
+
 @pytest.mark.slow
 def test_mce_is_that_of_imagenet_alone(by_color, paint, options, tmp_path):
     root = paint(tmp_path / 'c/val', number=1).parent
