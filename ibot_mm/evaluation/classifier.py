@@ -3,7 +3,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,13 @@ from typing import Any
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
+from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from torch import Tensor
 
 from .features import FeatureExtractor
 from .frozen_splits import FrozenSplits
 from .protocols.linear import fit_sweep, sweep_accuracies
 from .protocols.measurement import Options
-
-WORDNET_ID = re.compile(r'n\d{8}')
 
 
 @dataclass(frozen=True)
@@ -100,23 +98,24 @@ def _fit(splits: FrozenSplits, options: Options) -> dict[str, Any]:
 
 
 def imagenet_classes(number: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return WordNet's ids of the classes of ImageNet-1K, for a head that does not name them.
+    """Return the names of a head's classes; for ImageNet-1K WordNet's ids, as folders have them.
 
     Args:
         number: Outputs of the head.
         names: That the checkpoint has. Defaults to None.
 
     Returns:
-        ``names`` where they are of folders, such as 'n01440764', or the head is not of ImageNet.
+        ``names``; the ids in their usual order where these are mmpretrain's words for ImageNet's
+        classes ('tench, Tinca tinca'), or 1000 outputs have no names.
 
     Raises:
         ValueError: If nothing tells the classes.
         ImportError: If timm, which has the ids, is not installed.
     """
     given = tuple(names or ())
-    if len(given) == number and (number != 1000 or all(map(WORDNET_ID.fullmatch, given))):
+    if len(given) == number and given[0] != IMAGENET_CATEGORIES[0]:
         return given
-    if number != 1000:
+    if number != len(IMAGENET_CATEGORIES):
         raise ValueError(
             f'the classes of the {number} outputs are not known: the checkpoint does not name '
             f'them ({len(given)} names). Give the checkpoint without its config and --data '

@@ -2,6 +2,7 @@
 """Images in class folders, given to the classifier batch by batch."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -27,6 +28,7 @@ from ..splits import DataError, ImagePaths, labels_of
 from .network import TaskNetwork, preparation
 
 T = TypeVar('T')
+WORDNET_ID = re.compile(r'n\d{8}')
 
 
 class LabeledBatch(NamedTuple):
@@ -93,6 +95,11 @@ def columns_of(names: Sequence[str], classes: Sequence[str], root: Path) -> Tens
     if len(names) < 2:
         raise DataError(f'{root} has only one class, {names[0]}: two are needed')
     return torch.tensor([places[name] for name in names])
+
+
+def is_imagenet(classes: Sequence[str]) -> bool:
+    """Tell whether the classes of a classifier are the 1000 of ImageNet, by their ids."""
+    return len(classes) == 1000 and all(WORDNET_ID.fullmatch(name) for name in classes)
 
 
 def class_folder(root: Path, view: Sequence[Mapping[str, Any]], layout: str) -> BaseDataset:

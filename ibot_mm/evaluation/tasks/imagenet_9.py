@@ -31,6 +31,7 @@ from .class_folders import (
     check_class_folders,
     class_folder,
     classifier_of,
+    is_imagenet,
     percent,
     predict_folder,
 )
@@ -104,7 +105,7 @@ def groups_of_classes(root: Path, names: Sequence[str], classes: Sequence[str]) 
         return _read_groups(path, len(names), len(classes))
     if set(classes) == set(names):
         return torch.tensor([list(names).index(name) for name in classes])
-    if len(classes) == 1000 and len(names) == NUM_GROUPS:
+    if is_imagenet(classes) and len(names) == NUM_GROUPS:
         return imagenet9_groups()
     raise DataError(
         f'the {len(classes)} classes of the classifier ({", ".join(classes[:4])}) are not '

@@ -31,6 +31,7 @@ from .class_folders import (
     class_folder,
     classifier_of,
     columns_of,
+    is_imagenet,
     percent,
     predict_folder,
 )
@@ -90,7 +91,7 @@ def imagenet_c(network: TaskNetwork, root: Path, options: Options) -> list[Measu
             errors[name].append(error)
     found = dict(mean_error=mean_error(errors))
     complete = set(ALEXNET_ERRORS) <= set(errors) and settings.severities == SEVERITIES
-    if complete and len(classifier_of(network).classes) == 1000:
+    if complete and is_imagenet(classifier_of(network).classes):
         found['mce'] = mean_corruption_error(errors)
     total = dict(images=images, corruptions=len(errors))
     measured = [Measurement(total, found)]

@@ -152,6 +152,8 @@ def test_classes_that_nothing_tells_are_refused(linear_config, tmp_path, monkeyp
     ids = imagenet_classes(1000, ['tench, Tinca tinca'] * 1000)
     assert ids[:2] == ('n01440764', 'n01443537') and list(ids) == sorted(ids)
     assert imagenet_classes(1000, ids[::-1]) == ids[::-1]
+    own = tuple(f'class_{number}' for number in range(1000))
+    assert imagenet_classes(1000, own) == own and imagenet_classes(1000) == ids
     monkeypatch.setitem(sys.modules, 'timm.data', None)
     with pytest.raises(ImportError, match='pip install timm'):
         imagenet_classes(1000)
