@@ -59,7 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     settings.add_argument('--seed', type=int, default=options.seed)
     settings.add_argument(
         '--task-options', nargs='+', action=DictAction, default={}, metavar='TASK.OPTION=VALUE',
-        help='of single tasks, such as davis.topk=10; see docs/dense_evaluation.md',
+        help='of single tasks, such as davis.topk=10: docs/dense_evaluation.md, docs/robustness.md',
     )  # fmt: skip
     settings.add_argument(
         '--attention', metavar='CHECKPOINT',
