@@ -1,9 +1,11 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Classification of features, here and in the published code.
+"""Evaluation of features, here and in the published code.
 
 ``python -m benchmarks.evaluation --reference PATH`` classifies random features by 10, 20, 100 and
 200 neighbors; with ``--protocol logistic`` by logistic regression, beside cyanure, the published
 solver, if that is installed. ``--share 1`` has ImageNet's numbers: 1,281,167 and 50,000 images.
+With ``--protocol davis`` labels are carried through a video of ``--frames``; with ``--protocol
+retrieval`` a database is ranked and scored, ``--share 1`` being revisited Paris.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import measurement
+from benchmarks.evaluation_tasks import TASKS, agreement
 from benchmarks.published_training import import_published
 from benchmarks.workload import device
 from ibot_mm.functional.knn import weighted_knn
@@ -36,7 +39,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--share', type=float, default=0.1, help='of the images of ImageNet; default: 0.1'
     )
-    parser.add_argument('--protocol', choices=['knn', 'logistic'], default='knn')
+    parser.add_argument('--protocol', choices=['knn', 'logistic', *TASKS], default='knn')
+    parser.add_argument('--frames', type=int, default=20, help='of davis; default: %(default)s')
     parser.add_argument('--classes', type=int, default=CLASSES, help='default: %(default)s')
     parser.set_defaults(rounds=3)
     return parser.parse_args(arguments)
@@ -109,6 +113,31 @@ def published(
     return [classify(*features, k, 0.07, device() == 'cuda', num_classes)[0] for k in KS]
 
 
+def take_turns(
+    runs: dict[str, Callable[[], Any]], rounds: int
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Measure all sides in turns; return seconds, and what each side gave last."""
+    given: dict[str, Any] = {}
+
+    def seconds(name: str, run: Callable[[], Any]) -> list[float]:
+        start = time.perf_counter()
+        given[name] = run()  # numbers: the device is done
+        return [time.perf_counter() - start]
+
+    sides = {name: partial(seconds, name, run) for name, run in runs.items()}
+    return measurement.alternate(sides, rounds), given
+
+
+def measure_task(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure a task and report, with the share of equal results."""
+    measured, given = take_turns(TASKS[args.protocol](args), args.rounds)
+    settings = vars(args) | dict(device=device())
+    if args.reference:
+        settings['agreement'] = agreement(given)
+        print(f'equal results: {100 * settings["agreement"]:.3f} %')
+    return measurement.report(f'{args.protocol} evaluation', 's', measured, settings, args.json)
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and report."""
     args = parse_args(arguments)
@@ -116,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    if args.protocol in TASKS:
+        return measure_task(args)
     centers = F.normalize(torch.randn(args.classes, args.channels, device=device()), dim=1) * 8
     bank = make_features(round(BANK * args.share), args.channels, centers)
     queries = make_features(round(QUERIES * args.share), args.channels, centers)
@@ -129,15 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         if args.reference:
             knn = import_published(args.reference, 'evaluation.eval_knn').knn_classifier
             runs[measurement.PUBLISHED] = partial(published, knn, *features, args.classes)
-    accuracy: dict[str, list[float]] = {}
-
-    def seconds(name: str, run: Callable[[], list[float]]) -> list[float]:
-        start = time.perf_counter()
-        accuracy[name] = run()  # numbers: the device is done
-        return [time.perf_counter() - start]
-
-    sides = {name: partial(seconds, name, run) for name, run in runs.items()}
-    measured = measurement.alternate(sides, args.rounds)
+    measured, accuracy = take_turns(runs, args.rounds)
     settings = vars(args) | dict(device=device(), accuracy=accuracy)
     settings |= dict(ks=KS) if args.protocol == 'knn' else dict(weight_decays=WEIGHT_DECAYS)
     for name, values in accuracy.items():

@@ -29,7 +29,8 @@ class Request:
         folders: Protocol or task -> folder, in place of ``data``. Defaults to none.
         network: 'teacher' or 'student'. Defaults to 'teacher'.
         config: Pre-training config. Defaults to None.
-        protocols: Names of them. Defaults to k-NN, linear probing, logistic regression.
+        protocols: Names of them; 'robustness' is all tasks of it that data is given for.
+            Defaults to k-NN, linear probing, logistic regression.
         out: Folder of results and caches. Defaults to 'work_dirs/evaluation'.
         baselines: Whether to measure the same network untrained, and raw pixels, too.
             Defaults to False.
@@ -43,6 +44,8 @@ class Request:
             Defaults to None.
         prefix: What the names of the wanted network have in front, in place of ``network``.
             Defaults to None.
+        attention: Checkpoint of the network whose attention says which patches are salient, for
+            occlusion; ``assume`` is for it too. Defaults to None, the network itself.
     """
 
     checkpoint: str
@@ -61,6 +64,7 @@ class Request:
     num_workers: int = 4
     assume: dict[str, Any] | None = None
     prefix: str | None = None
+    attention: str | None = None
 
     def folder_of(self, name: str) -> str | None:
         """Folder of a protocol's or task's data, if there is one."""
@@ -117,11 +121,14 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
     from mmengine.dist import is_main_process
 
     from .evaluation import (
+        CLASS_CHECKS,
         PROTOCOLS,
         TASKS,
+        check_classes,
         check_names,
         check_protocols,
         check_tasks,
+        name_group,
         run_protocols,
         run_tasks,
         summary_rows,
@@ -129,12 +136,19 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         write_results,
     )
 
-    if 'linear' not in request.protocols and (request.num_blocks or request.pooling):
-        raise ValueError('num_blocks and pooling are those of linear, which is not asked for')
+    names = name_group(request.protocols, request.folders, request.data)
+    request = replace(request, protocols=names)
     check_names(request.protocols)
     protocols = [name for name in request.protocols if name in PROTOCOLS]
     tasks = [name for name in request.protocols if name in TASKS]
+    classified = [name for name in tasks if name in CLASS_CHECKS]
     folders = {name: request.folder_of(name) for name in tasks}
+    if not ({'linear', *classified} & {*request.protocols}) and (
+        request.num_blocks or request.pooling
+    ):
+        raise ValueError('num_blocks and pooling are those of linear, which is not asked for')
+    if request.attention is not None and 'occlusion' not in tasks:
+        raise ValueError('attention is that of occlusion, which is not asked for')
     options = replace(
         options,
         work_dir=request.out,
@@ -142,10 +156,26 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         num_workers=request.num_workers,
     )
     check_tasks(tasks, folders, options)
-    datasets: Sequence[BaseDataset] = load_splits(request) if protocols else ()
+    # A checkpoint alone has no head: a classifier is fitted to images.
+    with_images = protocols or (classified and request.config is None)
+    datasets: Sequence[BaseDataset] = load_splits(request) if with_images else ()
     network = load_frozen_network(
         request.checkpoint, request.network, request.config, request.assume, request.prefix
     )
+    if classified:
+        if network.classifier is None:
+            datasets = datasets or load_splits(request)
+        elif request.baselines:
+            raise ValueError(
+                'baselines begin from the network before its training, which a checkpoint with a '
+                'head of classes does not have: leave them out, or give the pre-trained network'
+            )
+        known = network.classifier.classes if network.classifier else _classes(datasets)
+        check_classes(classified, folders, options, known, request.image_size)
+    if request.attention is not None:
+        network = replace(
+            network, salience=load_frozen_network(request.attention, assume=request.assume)
+        )
     if protocols:
         check_protocols(protocols, options, len(datasets[0]), network.neck is not None)
     columns: dict[str, FrozenNetwork | None] = {request.network: network}
@@ -157,24 +187,25 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
     measured: dict[str, dict[str, list[Measurement]]] = {}
     for title, evaluated in columns.items():
         found: dict[str, list[Measurement]] = {}
-        if protocols:
-            splits = _extract(evaluated, datasets, request, options)
-            if is_main_process():
-                with_head = [n for n in protocols if evaluated is not None or n != 'clustering']
-                found |= run_protocols(with_head, splits, options)
+        splits = _extract(evaluated, datasets, request, options) if datasets else None
+        if splits is not None and is_main_process():
+            with_head = [n for n in protocols if evaluated is not None or n != 'clustering']
+            found |= run_protocols(with_head, splits, options)
         if evaluated is not None:
+            if classified:
+                evaluated = _with_classifier(evaluated, splits, datasets, request, options)
             own = request.out if title == request.network else str(Path(request.out) / title)
             found |= run_tasks(tasks, evaluated, folders, replace(options, work_dir=own))
         measured[title] = found
     if not is_main_process():
         return None
-    classes = datasets[0].metainfo.get('classes') or () if protocols else ()
+    classes = _classes(datasets) if protocols else ()
     results = dict(
         checkpoint=str(request.checkpoint),
         architecture=network.name,
         request=asdict(request),
         options=asdict(options),
-        linear_feature=_linear(network, request).as_dict(),
+        linear_feature=_linear(network, request).as_dict() if datasets else None,
         images={name: len(split) for name, split in zip(('train', 'val'), datasets)},
         classes=len(classes),
         summary={
@@ -209,7 +240,7 @@ def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
     from .evaluation import PROTOCOLS, check_splits, evaluation_view, folder_splits
 
     init_default_scope('mmpretrain')
-    names = [name for name in request.protocols if name in PROTOCOLS]
+    names = [name for name in request.protocols if name in PROTOCOLS] or ['linear']
     folders = {request.folder_of(name) for name in names}
     if len(folders) > 1:
         raise ValueError(
@@ -257,6 +288,32 @@ def _extract(
         loading,
         request.dtype,
     )
+
+
+def _with_classifier(
+    network: FrozenNetwork,
+    splits: Any,
+    datasets: Any,
+    request: Request,
+    options: 'Options',
+) -> FrozenNetwork:
+    """Take the checkpoint's own classifier, or fit one to splits."""
+    from .evaluation import linear_classifier
+
+    network.backbone.to(options.device)
+    if network.salience is not None:
+        network.salience.backbone.to(options.device)
+    if network.classifier is not None:
+        own = replace(network.classifier, image_size=request.image_size)
+        return replace(network, classifier=own)
+    fitted = linear_classifier(
+        network.backbone, splits, _classes(datasets), request.image_size, options
+    )
+    return replace(network, classifier=fitted)
+
+
+def _classes(datasets: Any) -> Sequence[str]:
+    return datasets[0].metainfo.get('classes') or ()
 
 
 def _linear(network: FrozenNetwork, request: Request) -> 'FeatureSettings':

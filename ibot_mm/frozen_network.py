@@ -1,14 +1,18 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """A pre-trained network, frozen, with all that an evaluation reads of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from .evaluation import Classifier
+
 NETWORKS = ('teacher', 'student')
+IMAGE_SIZE = 224  # of a classifier's view
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,16 @@ class FrozenNetwork:
         neck: The projection head. Defaults to None, not there.
         prepare: Makes uint8 BGR images (B, 3, H, W) the network's input. Defaults to None, RGB
             normalized by ImageNet's statistics.
+        classifier: What tasks of robustness classify by. Defaults to None, not there.
+        salience: Network whose attention says what is salient. Defaults to None, this one.
     """
 
     backbone: Any
     name: str
     neck: nn.Module | None = None
     prepare: Callable[[Tensor], Tensor] | None = None
+    classifier: 'Classifier | None' = None
+    salience: 'FrozenNetwork | None' = None
 
     def project(self) -> Callable[[Tensor], Tensor] | None:
         """Map [CLS] tokens (B, D) to logits (B, K), if there is a projection head."""
@@ -85,7 +93,8 @@ def load_frozen_network(
         loaded = _from_checkpoint(checkpoint, network, assume, prefix)
     for module in (loaded.backbone, loaded.neck):
         if module is not None:
-            module.float().eval().requires_grad_(False)
+            module.eval()  # which returns nothing in some backbones
+            module.float().requires_grad_(False)
     return loaded
 
 
@@ -99,14 +108,16 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
 
     cfg = load_config(path)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    if not hasattr(cfg.get('model', None), 'backbone'):
+    model: Any = MODELS.build(cfg.model) if 'model' in cfg else None
+    if getattr(model, 'backbone', None) is None and _head_of(model) is None:
         raise ValueError(f'{path} does not have a model with a backbone')
-    model: Any = MODELS.build(cfg.model)
+    names: Sequence[str] = ()
     if str(checkpoint) == 'none':
         with safe_loading():  # of what init_cfg names
             model.init_weights()
     else:
         opened = Checkpoint.open(checkpoint)
+        names = _class_names(opened.meta)
         if load_own(model, opened) is None:
             own = model.state_dict()
             state = {n.removeprefix('state_dict.'): t for n, t in opened.tensors.items()}
@@ -121,8 +132,61 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
     def prepare(images: Tensor) -> Tensor:
         return model.data_preprocessor.to(images.device)(dict(inputs=images))['inputs']
 
+    if _head_of(model) is not None:
+        return _with_classifier(model, names, prepare, str(cfg.model))
     neck = part.neck if hasattr(getattr(part, 'neck', None), 'logits') else None
     return FrozenNetwork(part.backbone, architecture(part.backbone), neck, prepare)
+
+
+def _head_of(model: Any) -> Any:
+    """Head of a classifier of mmpretrain, or None."""
+    from mmpretrain.models import BaseClassifier
+
+    if not isinstance(model, BaseClassifier):
+        return None
+    return getattr(model, 'head', None) or getattr(model, 'model', None)  # of timm, Hugging Face
+
+
+def _class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes that mmengine stores beside the weights."""
+    of_data = meta.get('dataset_meta')
+    found = of_data.get('classes', of_data.get('CLASSES')) if isinstance(of_data, dict) else None
+    return tuple(map(str, found or ()))
+
+
+def _with_classifier(
+    model: Any, names: Sequence[str], prepare: Callable[[Tensor], Tensor], config: str
+) -> FrozenNetwork:
+    """Make a network of a classifier of mmpretrain, whose head classifies."""
+    from .evaluation import Classifier, imagenet_classes
+    from .evaluation.cache import fingerprint_weights
+
+    model.eval()
+    head = _head_of(model)
+    if int(getattr(head, 'best_head', 0)) < 0:
+        raise ValueError(
+            'the checkpoint has a sweep of linear classifiers of which the best is not known: use '
+            'one that was saved after a validation'
+        )
+    number = int(head.num_classes)
+
+    def logits(images: Tensor) -> Tensor:
+        return model.to(images.device)(images, mode='tensor')
+
+    backbone = getattr(model, 'backbone', model)
+    backbone = getattr(backbone, 'backbone', backbone)  # of FrozenFeatures
+    is_ours = hasattr(backbone, 'last_blocks')
+    return FrozenNetwork(
+        backbone,
+        architecture(backbone) if is_ours else type(backbone).__name__,
+        prepare=prepare,
+        classifier=Classifier(
+            logits,
+            imagenet_classes(number, names),
+            IMAGE_SIZE,
+            key=f'{fingerprint_weights(model)} {config}',
+        ),
+    )
 
 
 def _from_checkpoint(

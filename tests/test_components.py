@@ -57,6 +57,7 @@ ARGUMENTS = {
     'DeconvPyramid': dict(in_channels=8),
     'SimplePyramid': dict(in_channels=8),
     'SyncBN': dict(num_features=4),
+    'Corrupt': dict(corruption='fog'),
     'MaskGenerator': dict(patch_size=4),
     'SeededBatchSampler': dict(sampler=SequentialSampler([0, 1, 2]), batch_size=2),
     'AmpOptimWrapper': WRAPPER,

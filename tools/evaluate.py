@@ -17,7 +17,7 @@ from mmengine.config import DictAction
 from ibot_mm.checkpoint import add_network_arguments
 from ibot_mm.checkpoint_evaluation import show_results
 from ibot_mm.engine.distributed import finish_processes, start_processes
-from ibot_mm.evaluation import PROTOCOLS, TASKS, Options
+from ibot_mm.evaluation import GROUP, PROTOCOLS, TASKS, Options
 from ibot_mm.frozen_evaluation import Request, evaluate_frozen, split_data
 from ibot_mm.functional.pooling import POOLINGS
 
@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--config', help='pre-training config, for its model and without --data')
     add_network_arguments(parser)
-    names = [*PROTOCOLS, *TASKS]
+    names = [*PROTOCOLS, *TASKS, GROUP]
     parser.add_argument(
         '--protocols', nargs='+', choices=names, default=request.protocols, metavar='NAME',
         help=f'of {", ".join(names)}; default: {" ".join(request.protocols)}',
@@ -59,7 +59,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     settings.add_argument('--seed', type=int, default=options.seed)
     settings.add_argument(
         '--task-options', nargs='+', action=DictAction, default={}, metavar='TASK.OPTION=VALUE',
-        help='of single tasks, such as davis.topk=10; see docs/dense_evaluation.md',
+        help='of single tasks, such as davis.topk=10: docs/dense_evaluation.md, docs/robustness.md',
+    )  # fmt: skip
+    settings.add_argument(
+        '--attention', metavar='CHECKPOINT',
+        help='network that says what is salient, for occlusion; default: the one evaluated',
     )  # fmt: skip
     parser.add_argument('--device', help='default: cuda where there is one')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')

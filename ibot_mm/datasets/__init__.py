@@ -10,6 +10,7 @@ from .knn_splits import KNNSplits
 from .repeated_augmentation import RepeatedAugmentationSampler
 from .samplers import SeededBatchSampler
 from .transforms import (
+    Corrupt,
     LoadImage,
     MaskGenerator,
     MultiCrop,
@@ -19,6 +20,7 @@ from .transforms import (
 )
 
 __all__ = [
+    'Corrupt',
     'PhotometricAugmentation',
     'MaskGenerator',
     'INaturalist',

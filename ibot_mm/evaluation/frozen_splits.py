@@ -24,6 +24,7 @@ class FrozenSplits:
         linear: The feature of linear probing.
         project: [CLS] tokens (B, D) to logits (B, K) of the projection head. Defaults to None, not
             available.
+        key: What features and labels depend on, in short. Defaults to '', not known.
     """
 
     train: Tensor
@@ -34,6 +35,7 @@ class FrozenSplits:
     num_classes: int
     linear: FeatureSettings = NEIGHBORS
     project: Callable[[Tensor], Tensor] | None = None
+    key: str = ''
 
     def features(self, settings: FeatureSettings = NEIGHBORS) -> tuple[Tensor, Tensor]:
         """Return the features of both splits; [CLS] of the last block by default."""

@@ -71,6 +71,33 @@ RESULTS: dict[str, tuple[dict[str, int], dict[str, dict[str, float]]]] = {
         dict(images=6322, queries=70),
         {'vit_small_patch16': {'map': 34.1}},
     ),
+    **{
+        f'imagenet_9 {variant}': (dict(images=4050), {'vit_small_patch16': {'top1': number}})
+        for variant, number in (
+            ('original', 96.8),
+            ('mixed_same', 89.7),
+            ('mixed_rand', 81.7),
+            ('mixed_next', 80.3),
+            ('no_fg', 53.5),
+            ('only_bg_b', 22.7),
+            ('only_bg_t', 17.4),
+            ('only_fg', 90.9),
+        )
+    },
+    'imagenet_a': (dict(images=7500), {'vit_small_patch16': {'top1': 13.8}}),
+    'imagenet_c': (
+        dict(images=50000, corruptions=19),
+        {'vit_small_patch16': {'mean_error': 48.1}},
+    ),
+    # By the attention of head 1 of another network, DINO's ViT-S/16.
+    'occlusion salient 0.5': (
+        dict(images=50000, head=1),
+        {'vit_small_patch16': {'top1': 65.9}},
+    ),
+    'occlusion non_salient 0.5': (
+        dict(images=50000, head=1),
+        {'vit_small_patch16': {'top1': 43.4}},
+    ),
 }
 
 

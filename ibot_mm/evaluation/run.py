@@ -104,6 +104,7 @@ def extract_splits(
         num_classes=int(max(train_labels.max(), held_out_labels.max())) + 1,
         linear=linear,
         project=project,
+        key=' '.join(cache.folder.name for cache in caches),
     )
 
 

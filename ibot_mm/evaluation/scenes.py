@@ -16,6 +16,7 @@ from .splits import DataError
 IGNORED = 255
 SPLITS = ('training', 'validation')
 MODES = ('P', 'L', 'I', 'I;16', '1')  # of label maps
+SUFFIXES = ('.jpg', '.jpeg', '.png')
 LOADING = ('LoadImageFromFile', 'LoadAnnotations')  # of mmseg
 LAYOUT = """
 It needs the layout of ADE20K (ADEChallengeData2016.zip, sceneparsing.csail.mit.edu):
@@ -40,9 +41,10 @@ class FolderScenes(Sequence[tuple[np.ndarray, np.ndarray]]):
 
     def __init__(self, root: str | Path, split: str, reduce_zero_label: bool = True) -> None:
         self.masks, self.reduce_zero_label = Path(root) / 'annotations' / split, reduce_zero_label
-        self.paths = sorted((Path(root) / 'images' / split).glob('*.jpg'))
+        folder = Path(root) / 'images' / split
+        self.paths = sorted(path for path in folder.glob('*') if path.suffix.lower() in SUFFIXES)
         if not self.paths:
-            raise DataError(f'{root} has no images/{split}/*.jpg.{LAYOUT}')
+            raise DataError(f'{root} has no images/{split}/*.jpg, nor png.{LAYOUT}')
         if missing := [path for path in self.paths if not self._mask(path).is_file()]:
             raise DataError(
                 f'{self._mask(missing[0])} is not there: {len(missing)} of {len(self.paths)} '
@@ -166,13 +168,20 @@ def segmentation_scenes(
             ) from error
         if len(splits[-1]) == 0:
             raise DataError(f'the {name} of {path} finds no image below {dataset.get("data_root")}')
-        first = splits[-1].get_data_info(0)
-        for kind in ('img_path', 'seg_map_path'):
-            if not Path(first.get(kind) or '').is_file():
-                raise DataError(
-                    f'{path}: there is no file {first.get(kind)}, the {kind} of image 0'
-                )
+        _check_files(splits[-1], f'the {name} of {path}')
     classes = splits[0].metainfo.get('classes')
     if not classes:
         raise DataError(f'the data set of {path} does not name its classes')
     return SegmentationScenes(splits[0]), SegmentationScenes(splits[1]), len(classes)
+
+
+def _check_files(dataset: Any, title: str) -> None:
+    """Refuse a data set of mmseg whose images or label maps are not all there."""
+    for kind in ('img_path', 'seg_map_path'):
+        files = [str(dataset.get_data_info(row).get(kind)) for row in range(len(dataset))]
+        missing = [file for file in files if '://' not in file and not Path(file).is_file()]
+        if missing:
+            raise DataError(
+                f'{len(missing)} of {len(files)} files ({kind}) that {title} names are not there, '
+                f'first {missing[0]}'
+            )

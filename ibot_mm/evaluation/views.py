@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """How images are brought to a network for evaluation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ from torch import Tensor
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, of ImageNet
 
 
-def evaluation_view(crop_size: int = 224, resize: int | None = None) -> list[dict[str, Any]]:
+def evaluation_view(
+    crop_size: int = 224, resize: int | None = None, interpolation: str = 'bicubic'
+) -> list[dict[str, Any]]:
     """Return the published test view as a pipeline of mm.
 
     Args:
         crop_size: Side of the center crop in pixels. Defaults to 224.
-        resize: Pixels of the shorter side before it, bicubic with antialiasing. Defaults to None,
-            8/7 of ``crop_size``: 256 for 224.
+        resize: Pixels of the shorter side before it, with antialiasing. Defaults to None, 8/7 of
+            ``crop_size``: 256 for 224.
+        interpolation: Of Pillow. Defaults to 'bicubic'; published for robustness is 'bilinear'.
 
     Returns:
         Configs of transforms that end in ``PackInputs``; images come out as uint8, BGR.
@@ -29,11 +33,20 @@ def evaluation_view(crop_size: int = 224, resize: int | None = None) -> list[dic
             scale=resize or crop_size * 8 // 7,
             edge='short',
             backend='pillow',
-            interpolation='bicubic',
+            interpolation=interpolation,
         ),
         dict(type='mmpretrain.CenterCrop', crop_size=crop_size),
         dict(type='mmpretrain.PackInputs'),
     ]
+
+
+def center_view(crop_size: int = 224) -> list[dict[str, Any]]:
+    """Return the view of images that were cut out before: the center alone.
+
+    Args:
+        crop_size: Side of the center crop in pixels. Defaults to 224.
+    """
+    return [step for step in evaluation_view(crop_size) if 'ResizeEdge' not in step['type']]
 
 
 def square_image(image: Image.Image, size: int) -> Tensor:
@@ -54,10 +67,10 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)[..., ::-1].copy()).permute(2, 0, 1)
 
 
-def normalize(images: Tensor) -> Tensor:
-    """Normalize RGB images (..., 3, H, W) of 0 to 255 by ImageNet's mean and deviation."""
-    mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
-    return (images - mean) / std
+def normalize(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """Normalize RGB images (..., 3, H, W) of 0 to 255, by default by ImageNet's statistics."""
+    center, scale = (images.new_tensor(values)[:, None, None] for values in (mean, std))
+    return (images - center) / scale
 
 
 def prepare(images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .knn import nearest_neighbors
 from .pca_whitening import PCAWhitening
-from .retrieval import average_precision, positions_of
+from .retrieval import average_precision
 
 CHUNK = 65536  # database rows compared at once
 TOPK = 20
@@ -64,10 +64,9 @@ def score_copies(neighbors: Tensor, originals: Sequence[Tensor]) -> Tensor:
     Returns:
         Shares (Q,), float64; NaN for queries without an original.
     """
-    nothing = torch.empty(0, dtype=torch.int64)
     return torch.tensor(
         [
-            average_precision(positions_of(found, rows, nothing), len(rows))
+            average_precision(torch.isin(found, rows).nonzero()[:, 0].numpy(), len(rows))
             for found, rows in zip(neighbors.cpu(), originals, strict=True)
         ],
         dtype=torch.float64,

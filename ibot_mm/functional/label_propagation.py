@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-TILE = 8  # rows and columns of target patches that look at one window of the sources
+TILE = 13  # rows and columns of target patches that look at one window of the sources
 
 
 class LabelPropagation:
@@ -87,23 +87,32 @@ def propagate_labels(
     predicted = labels.new_empty(labels.shape[1:])
     for rows, near_rows in _windows(height, radius):
         for columns, near_columns in _windows(width, radius):
-            queries = target[rows, columns].flatten(0, 1)
+            queries = target[rows, columns]
             keys = sources[:, near_rows, near_columns].flatten(0, 2)
-            similarity = queries @ keys.T  # (T, S * n)
+            similarity = queries.flatten(0, 1) @ keys.T  # (T, S * n)
             far_rows = _far(rows, near_rows, radius, target.device)
             far_columns = _far(columns, near_columns, radius, target.device)
             far = far_rows[:, None, :, None] | far_columns[None, :, None, :]  # (t, u, m, n)
             by_frame = similarity.unflatten(1, (len(sources), -1))
             by_frame.masked_fill_(far.flatten(2).flatten(0, 1)[:, None], -torch.inf)
-            kept = similarity.topk(min(topk, similarity.shape[1])).values
-            # Those below the last of them get no weight; weights are relative to the largest one.
-            similarity.masked_fill_(similarity < kept[:, -1:], -torch.inf)
-            weights = ((similarity - kept[:, :1]) / temperature).exp_()
-            weights /= weights.sum(dim=1, keepdim=True)
             known = labels[:, :, near_rows, near_columns].transpose(0, 1).flatten(1)  # (C, S * n)
-            shape = queries.new_empty(target[rows, columns].shape[:2]).shape
-            predicted[:, rows, columns] = (known @ weights.T).unflatten(1, shape)
+            averaged = _average(similarity, known.T, topk, temperature)  # (T, C)
+            predicted[:, rows, columns] = averaged.T.unflatten(1, queries.shape[:2])
     return predicted
+
+
+def _average(similarity: Tensor, labels: Tensor, topk: int, temperature: float) -> Tensor:
+    """Average labels (N, C) by the largest similarities of each row (T, N), and ties with them."""
+    values, places = similarity.topk(min(topk + 1, similarity.shape[1]))
+    largest, last = values[:, :1], values[:, :topk][:, -1:]
+    tied = (values[:, topk:] == last) & last.isfinite()
+    if tied.any():
+        weights = ((similarity - largest) / temperature).exp()
+        weights = weights.masked_fill_(similarity < last, 0)
+        return weights @ labels / weights.sum(dim=1, keepdim=True)
+    weights = ((values[:, :topk] - largest) / temperature).exp()
+    summed = torch.einsum('tk,tkc->tc', weights, labels[places[:, :topk]])
+    return summed / weights.sum(dim=1, keepdim=True)
 
 
 def _windows(side: int, radius: int) -> Iterator[tuple[slice, slice]]:
@@ -153,5 +162,5 @@ def enlarge_labels(soft: Tensor, input_size: tuple[int, int], size: tuple[int, i
     spread = torch.where(there, large - lowest, large)
     highest = spread.amax(dim=(1, 2), keepdim=True)
     spread = torch.where(there, spread / highest, spread)
-    labels = spread.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    labels = spread.max(dim=0).indices.to(torch.uint8).cpu().numpy()
     return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST))

@@ -1,9 +1,10 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Ranking a database by similarity, and how good the ranking is (revisited Oxford and Paris)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,11 +23,11 @@ class RelevantImages(NamedTuple):
         junk: Too little of it to count for or against.
     """
 
-    easy: Tensor
-    hard: Tensor
-    junk: Tensor
+    easy: np.ndarray
+    hard: np.ndarray
+    junk: np.ndarray
 
-    def of_difficulty(self, difficulty: str) -> tuple[Tensor, Tensor]:
+    def of_difficulty(self, difficulty: str) -> tuple[np.ndarray, np.ndarray]:
         """Return what counts as positive, and what is ignored.
 
         Args:
@@ -37,11 +38,11 @@ class RelevantImages(NamedTuple):
             ValueError: If ``difficulty`` is none of these.
         """
         if difficulty == 'easy':
-            return self.easy, torch.cat([self.junk, self.hard])
+            return self.easy, np.concatenate([self.junk, self.hard])
         if difficulty == 'medium':
-            return torch.cat([self.easy, self.hard]), self.junk
+            return np.concatenate([self.easy, self.hard]), self.junk
         if difficulty == 'hard':
-            return self.hard, torch.cat([self.junk, self.easy])
+            return self.hard, np.concatenate([self.junk, self.easy])
         raise ValueError(f'difficulty must be one of {DIFFICULTIES}, got {difficulty!r}')
 
 
@@ -66,33 +67,37 @@ def rank_database(
     precision = torch.promote_types(queries.dtype, torch.float32)
     queries = F.normalize(queries.to(precision), dim=1)
     for part in queries.split(max(1, num_similarities // max(1, len(database)))):
-        similarity = torch.cat(
-            [part @ F.normalize(rows.to(part), dim=1).T for rows in database.split(CHUNK)],
-            dim=1,
-        )
+        similarity = part.new_empty(len(part), len(database))
+        for start in range(0, len(database), CHUNK):
+            rows = F.normalize(database[start : start + CHUNK].to(part), dim=1)
+            # In place: small results kept one by one would leave the heap in pieces.
+            similarity[:, start : start + CHUNK] = part @ rows.T
         yield from similarity.sort(dim=1, descending=True, stable=True).indices.cpu()
 
 
-def positions_of(ranking: Tensor, positives: Tensor, ignored: Tensor) -> Tensor:
+def places_of(ranking: np.ndarray) -> np.ndarray:
+    """Return the place of each of a database's rows (M,) in a ranking of all of them (M,)."""
+    places = np.empty_like(ranking)
+    places[ranking] = np.arange(len(ranking))
+    return places
+
+
+def positions_of(places: np.ndarray, positives: np.ndarray, ignored: np.ndarray) -> np.ndarray:
     """Find the places of the positives in a ranking from which ignored images are taken out.
 
     Args:
-        ranking: Rows of the database (M,), or the first of them.
+        places: Of the database's rows (M,), see :func:`places_of`.
         positives: Rows that count, any order.
         ignored: Rows taken out.
 
     Returns:
-        From 0, in rising order; positives that the ranking does not have are left out.
+        From 0, in rising order.
     """
-    size = 1 + int(max(rows.max() if len(rows) else 0 for rows in (ranking, positives, ignored)))
-    kept = torch.ones(size, dtype=torch.bool)
-    kept[ignored] = False
-    wanted = torch.zeros(size, dtype=torch.bool)
-    wanted[positives] = True
-    return wanted[ranking[kept[ranking]]].nonzero()[:, 0]
+    found, without = np.sort(places[positives]), np.sort(places[ignored])
+    return found - np.searchsorted(without, found)
 
 
-def average_precision(positions: Tensor, num_positives: int) -> float:
+def average_precision(positions: np.ndarray, num_positives: int) -> float:
     """Compute the area under precision over recall, by trapezoids, as published.
 
     For the j-th positive at place r, both from 0, (j / r + (j + 1) / (r + 1)) / 2 is added, the
@@ -107,14 +112,13 @@ def average_precision(positions: Tensor, num_positives: int) -> float:
     """
     if num_positives == 0:
         return float('nan')
-    rank = positions.double()
-    found = torch.arange(len(rank), dtype=rank.dtype)
-    before = torch.where(rank == 0, 1.0, found / rank)
-    after = (found + 1) / (rank + 1)
+    found = np.arange(len(positions), dtype=np.float64)
+    before = np.where(positions == 0, 1.0, found / np.maximum(positions, 1))
+    after = (found + 1) / (positions + 1)
     return float((before + after).sum() / 2 / num_positives)
 
 
-def precision_at(positions: Tensor, ks: Sequence[int]) -> Tensor:
+def precision_at(positions: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     """Compute the share of positives among the first k, as published.
 
     k is lowered to the place of the last positive where that is smaller.
@@ -127,10 +131,9 @@ def precision_at(positions: Tensor, ks: Sequence[int]) -> Tensor:
         Shares (len(ks),), NaN if there are no positives.
     """
     if len(positions) == 0:
-        return torch.full((len(ks),), torch.nan, dtype=torch.float64)
-    places = positions.double() + 1
-    limits = torch.tensor(ks, dtype=torch.float64).clamp(max=float(places.max()))
-    return (places <= limits[:, None]).sum(dim=1) / limits
+        return np.full(len(ks), np.nan)
+    limits = np.minimum(np.asarray(ks), positions[-1] + 1)
+    return np.searchsorted(positions, limits) / limits
 
 
 class Retrieval(NamedTuple):
@@ -141,22 +144,26 @@ class Retrieval(NamedTuple):
         precisions: Among the first k, (Q, K).
     """
 
-    average_precisions: Tensor
-    precisions: Tensor
+    average_precisions: np.ndarray
+    precisions: np.ndarray
 
     @property
     def mean_average_precision(self) -> float:
-        """Mean over the queries that have positives."""
-        return float(self.average_precisions.nanmean())
+        """Mean over the queries that have positives; NaN if none has."""
+        there = ~np.isnan(self.average_precisions)
+        return float(self.average_precisions[there].mean()) if there.any() else float('nan')
 
     @property
-    def mean_precisions(self) -> Tensor:
-        """Means (K,) over the queries that have positives."""
-        return self.precisions.nanmean(dim=0)
+    def mean_precisions(self) -> np.ndarray:
+        """Means (K,) over the queries that have positives; NaN if none has."""
+        there = ~np.isnan(self.average_precisions)
+        if not there.any():
+            return np.full(self.precisions.shape[1], np.nan)
+        return self.precisions[there].mean(axis=0)
 
 
 def score_rankings(
-    rankings: Sequence[Tensor] | Iterator[Tensor],
+    rankings: Iterable[Tensor],
     relevant: Sequence[RelevantImages],
     ks: Sequence[int] = (1, 5, 10),
 ) -> dict[str, Retrieval]:
@@ -170,18 +177,15 @@ def score_rankings(
     Returns:
         Difficulty -> scores.
     """
-    scores: dict[str, list[tuple[float, Tensor]]] = {name: [] for name in DIFFICULTIES}
+    precisions: dict[str, list[float]] = {name: [] for name in DIFFICULTIES}
+    at_k: dict[str, list[np.ndarray]] = {name: [] for name in DIFFICULTIES}
     for ranking, images in zip(rankings, relevant, strict=True):
-        for name, found in scores.items():
+        places = places_of(ranking.numpy())
+        for name in DIFFICULTIES:
             positives, ignored = images.of_difficulty(name)
-            positions = positions_of(ranking, positives, ignored)
-            found.append(
-                (average_precision(positions, len(positives)), precision_at(positions, ks))
-            )
+            positions = positions_of(places, positives, ignored)
+            precisions[name].append(average_precision(positions, len(positives)))
+            at_k[name].append(precision_at(positions, ks))
     return {
-        name: Retrieval(
-            torch.tensor([precision for precision, _ in found], dtype=torch.float64),
-            torch.stack([precisions for _, precisions in found]),
-        )
-        for name, found in scores.items()
+        name: Retrieval(np.array(precisions[name]), np.array(at_k[name])) for name in DIFFICULTIES
     }

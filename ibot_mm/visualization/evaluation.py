@@ -19,7 +19,7 @@ AXES = dict(
 )
 Measurements = Mapping[str, Sequence[Mapping[str, Any]]]  # protocol -> setting and metrics
 Rows = Sequence[Mapping[str, Any]]  # of a table
-MAX_BARS = 24  # rows of a task's panel
+BAR = 0.2  # inches of a row of a task's panel
 
 
 def draw_evaluation(
@@ -44,12 +44,14 @@ def draw_evaluation(
         ValueError: If none of the protocols has settings to draw, and there are no tasks.
     """
     shown = [name for name in AXES if any(name in found for found in networks.values())]
-    tasks = list(dict.fromkeys(r['task'] for rows in (summary or {}).values() for r in rows
-                               if 'task' in r))  # fmt: skip
+    rows = [row for of_network in (summary or {}).values() for row in of_network if 'task' in row]
+    tasks = list(dict.fromkeys(row['task'] for row in rows))
     if not shown and not tasks:
         raise ValueError(f'nothing to draw: none of {", ".join(AXES)} was measured')
     number = len(shown) + len(tasks)
-    figure = Figure(figsize=(5.2 * number, 5.4 if tasks else 3.6), layout='constrained')
+    longest = max((len({_key(r) for r in rows if r['task'] == task}) for task in tasks), default=0)
+    height = max(3.6, 1.0 + BAR * longest)
+    figure = Figure(figsize=(5.2 * number, height), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, number, squeeze=False)[0]
     for axis, task in zip(axes[len(shown) :], tasks):
@@ -69,14 +71,18 @@ def draw_evaluation(
     return figure
 
 
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row['protocol'], row['metric']
+
+
 def _draw_bars(axis: Any, task: str, summary: Mapping[str, Rows]) -> None:
     """Draw the first metrics of a task, one group of bars a row, one bar a network."""
     rows = {
-        title: {(r['protocol'], r['metric']): r for r in found if r.get('task') == task}
+        title: {_key(row): row for row in found if row.get('task') == task}
         for title, found in summary.items()
     }
     rows = {title: found for title, found in rows.items() if found}
-    keys = list(next(iter(rows.values())))[:MAX_BARS]
+    keys = list(next(iter(rows.values())))
     height = 0.8 / len(rows)
     for place, (color, (title, found)) in enumerate(zip(cycle(COLORS), rows.items())):
         where = [number + (place - (len(rows) - 1) / 2) * height for number in range(len(keys))]
@@ -92,7 +98,8 @@ def _draw_bars(axis: Any, task: str, summary: Mapping[str, Rows]) -> None:
     axis.set(xlabel=f'{task} (%)')
     axis.spines[['top', 'right']].set_visible(False)
     axis.grid(axis='x', color='0.9')
-    axis.legend(frameon=False, fontsize=9)
+    axis.set_axisbelow(True)
+    axis.legend(frameon=False, fontsize=9, loc='lower right', bbox_to_anchor=(1, 1), ncols=2)
 
 
 def save_evaluation(

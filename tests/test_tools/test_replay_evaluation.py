@@ -13,6 +13,7 @@ DATA = TOP / 'tests/data/evaluation'
 PROTOCOLS = [
     'clustering', 'features', 'knn', 'logistic', 'linear_probe', 'finetune', 'transfer',
     'successor_losses', 'retrieval', 'copy_detection', 'davis', 'part_linear',
+    'robustness', 'occlusion',
 ]  # fmt: skip
 
 sys.path.insert(0, str(TOP / 'tools/analysis_tools'))

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Transforms of the training pipeline, each usable alone in any mm config."""
 
+from .corrupt import Corrupt
 from .load_image import LoadImage
 from .mask_generator import MaskGenerator
 from .multi_crop import MultiCrop
@@ -9,6 +10,7 @@ from .photometric_augmentation import PhotometricAugmentation
 from .reverse_channels import ReverseChannels
 
 __all__ = [
+    'Corrupt',
     'PhotometricAugmentation',
     'MaskGenerator',
     'LoadImage',

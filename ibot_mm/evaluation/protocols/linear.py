@@ -25,16 +25,28 @@ def linear(splits: FrozenSplits, options: Options) -> list[Measurement]:
     """
     train, held_out = splits.features(splits.linear)
     sweep = fit_sweep(train, splits.train_labels, splits.num_classes, options)
-    rates = options.learning_rates
-    hits = torch.zeros(len(rates), 2, dtype=torch.long)
-    parts = zip(held_out.split(CHUNK), splits.held_out_labels.split(CHUNK))
-    for features, targets in parts:
-        hits += _hits(sweep, features.to(options.device, torch.float32), targets)
-    accuracies = 100 * hits.double() / len(held_out)
+    accuracies = sweep_accuracies(sweep, held_out, splits.held_out_labels, options)
     return [
         Measurement(dict(lr=rate), dict(top1=float(top1), top5=float(top5)))
         for rate, (top1, top5) in zip(options.learning_rates, accuracies)
     ]
+
+
+def sweep_accuracies(
+    sweep: LinearSweep, features: Tensor, labels: Tensor, options: Options
+) -> Tensor:
+    """Measure every layer of a sweep: top-1 and top-5 in percent, (H, 2).
+
+    Args:
+        sweep: Of H layers.
+        features: Shape (N, C).
+        labels: Class ids (N,).
+        options: ``device``.
+    """
+    hits = torch.zeros(len(options.learning_rates), 2, dtype=torch.long)
+    for part, targets in zip(features.split(CHUNK), labels.split(CHUNK)):
+        hits += _hits(sweep, part.to(options.device, torch.float32), targets)
+    return 100 * hits.double() / len(features)
 
 
 def fit_sweep(features: Tensor, labels: Tensor, num_classes: int, options: Options) -> LinearSweep:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from ..classifier import Classifier
 from ..features import FeatureExtractor, FeatureSettings
 from ..views import prepare
 
@@ -29,6 +30,14 @@ class TaskNetwork(Protocol):
     @property
     def prepare(self) -> Callable[[Tensor], Tensor] | None:
         """Makes uint8 BGR images (B, 3, H, W) the network's input; None: ImageNet's statistics."""
+
+    @property
+    def classifier(self) -> Classifier | None:
+        """What tasks of robustness classify by, or None."""
+
+    @property
+    def salience(self) -> 'TaskNetwork | None':
+        """Network whose attention says what is salient; None: this one."""
 
     def cls_attention(
         self, images: Tensor, forward: Callable[[Tensor], Any] | None = None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -167,7 +167,7 @@ def read_ground_truth(root: Path, name: str) -> GroundTruth:
         images, queries = list(content['imlist']), list(content['qimlist'])
         relevant = [
             RelevantImages(
-                *(torch.tensor([int(row) for row in of[kind]], dtype=torch.int64) for kind in KINDS)
+                *(np.array([int(row) for row in of[kind]], dtype=np.int64) for kind in KINDS)
             )
             for of in content['gnd']
         ]
@@ -201,7 +201,7 @@ def read_ground_truth(root: Path, name: str) -> GroundTruth:
     return GroundTruth(database, query_paths, relevant)
 
 
-def _outside(rows: Tensor, number: int) -> bool:
+def _outside(rows: np.ndarray, number: int) -> bool:
     return bool(len(rows)) and (int(rows.min()) < 0 or int(rows.max()) >= number)
 
 

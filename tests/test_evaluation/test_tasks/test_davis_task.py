@@ -14,38 +14,8 @@ from PIL import Image
 from ibot_mm.evaluation import DataError, Options
 from ibot_mm.evaluation.tasks.davis import check_davis, davis, input_size
 
-PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0]
+PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0]  # of the annotations
 SETTINGS = dict(short_side=128, num_last_frames=2, radius=3)
-
-
-@pytest.fixture(scope='session')
-def videos(tmp_path_factory, photographs):
-    """Two videos of different sizes and lengths; in the first there are two objects."""
-    root = tmp_path_factory.mktemp('davis')
-    (root / 'ImageSets/2017').mkdir(parents=True)
-    (root / 'ImageSets/2017/val.txt').write_text('cat\nrocket\n')
-    grass, brick = photographs['grass'], photographs['brick']
-    write_video(root, 'cat', grass, (130, 200), ['chelsea', 'coffee'], photographs, 6)
-    write_video(root, 'rocket', brick, (160, 128), ['flower'], photographs, 5)
-    return root
-
-
-def write_video(root, name, behind, size, objects, photographs, number):
-    frames, masks = (root / kind / '480p' / name for kind in ('JPEGImages', 'Annotations'))
-    frames.mkdir(parents=True)
-    masks.mkdir(parents=True)
-    for time in range(number):
-        frame = behind[: size[0], : size[1]].copy()
-        mask = np.zeros(size, np.uint8)
-        for label, kind in enumerate(objects, start=1):
-            top, left = 8 + 4 * time, 90 * label - 80 + 2 * time
-            place = slice(top, top + 70), slice(left, left + 64)
-            frame[place] = photographs[kind][60:130, 60:124]
-            mask[place] = label
-        Image.fromarray(frame).save(frames / f'{time:05}.jpg', quality=95)
-        image = Image.fromarray(mask)
-        image.putpalette(PALETTE)
-        image.save(masks / f'{time:05}.png')
 
 
 @pytest.fixture

@@ -99,6 +99,10 @@ val_dataloader = dict(dataset=dict(loader['dataset'], data_prefix=dict(
     assert dense(network, scenes, given) == dense(network, scenes, with_settings(options))
     with pytest.raises(DataError, match='does not find its data below'):
         check_dense(tmp_path, given)
+    root = shutil.copytree(scenes, tmp_path / 'copy')
+    (root / 'annotations/validation/1.png').unlink()
+    with pytest.raises(DataError, match=r'1 of 3 files \(seg_map_path\) .* first .*1\.png'):
+        check_dense(root, given)
 
 
 def wrong_size(root):

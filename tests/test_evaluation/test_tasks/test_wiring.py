@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ibot_mm.evaluation import TASKS, Measurement, Options, summary_rows
+from ibot_mm.evaluation import TASKS, Measurement, Options, name_group, summary_rows
 from ibot_mm.evaluation.tasks import CHECKS, settings_of
 from ibot_mm.evaluation.tasks.retrieval import RetrievalSettings
 from ibot_mm.frozen_evaluation import Request, evaluate_frozen, split_data
@@ -22,6 +22,15 @@ def test_data_of_single_names():
     assert split_data(['x/y=z']) == ('x/y=z', {})
     request = Request('', data='all', folders=dict(retrieval='other'))
     assert request.folder_of('retrieval') == 'other' and request.folder_of('knn') == 'all'
+
+
+def test_robustness_is_what_data_is_given_for():
+    assert name_group(['knn'], {}, None) == ['knn']
+    found = name_group(['knn', 'robustness', 'shuffle'], dict(imagenet_a='a', knn='b'), 'root')
+    assert found == ['knn', 'imagenet_a', 'imagenet_c', 'occlusion', 'shuffle']
+    assert name_group(['robustness'], dict(backgrounds='b'), None) == ['backgrounds']
+    with pytest.raises(ValueError, match='robustness has no data: give --data ROOT'):
+        name_group(['robustness'], dict(knn='a'), None)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +114,36 @@ def test_the_tool(call, checkpoint, splits_folder, roxford, tmp_path):
     assert [m['setting']['difficulty'] for m in found] == ['easy', 'medium', 'hard']
     assert results['options']['tasks'] == dict(retrieval=dict(image_size=64, ks=1))
     assert (tmp_path / 'out/results.png').stat().st_size > 10_000
-    alone = call(
-        *('tools/evaluate.py', checkpoint, '--protocols', 'retrieval', '--data', roxford),
-        *('--num-workers', 0, '--out', tmp_path / 'alone', '--task-options', 'retrieval.ks=1'),
-        'retrieval.image_size=64',
+
+
+@pytest.mark.slow
+def test_several_processes_share_images_and_videos(
+    call_together, checkpoint, roxford, videos, tmp_path
+):
+    tasks = dict(retrieval=dict(image_size=64), davis=dict(short_side=64))
+    call_together(
+        *('tools/evaluate.py', checkpoint, '--protocols', *tasks, '--launcher', 'pytorch'),
+        *('--data', f'retrieval={roxford}', f'davis={videos}', '--num-workers', 0),
+        *('--out', tmp_path / 'two', '--task-options', 'retrieval.image_size=64'),
+        'davis.short_side=64',
     )
-    assert 'roxford5k' in alone.stdout
-    again = json.loads((tmp_path / 'alone/results.json').read_text())['measurements']
-    assert again['teacher']['retrieval'] == results['measurements']['teacher']['retrieval']
+    found = json.loads((tmp_path / 'two/results.json').read_text())
+    request = Request(
+        str(checkpoint),
+        protocols=tuple(tasks),
+        folders=dict(retrieval=str(roxford), davis=str(videos)),
+        out=str(tmp_path / 'one'),
+        num_workers=0,
+    )
+    expected = evaluate_frozen(request, Options(tasks=tasks))
+    for name in tasks:
+        pairs = zip(
+            found['measurements']['teacher'][name],
+            expected['measurements']['teacher'][name],
+            strict=True,
+        )
+        for two, one in pairs:
+            assert two['setting'] == one['setting']
+            assert two['metrics'] == pytest.approx(one['metrics'])
+    objects = [(tmp_path / run / 'davis_objects.csv').read_text() for run in ('one', 'two')]
+    assert objects[0] == objects[1]

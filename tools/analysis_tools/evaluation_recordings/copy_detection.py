@@ -11,7 +11,7 @@ from ibot_mm.functional.pca_whitening import PCAWhitening, fit_pca_whitening
 
 from .recording import Recording
 
-RECORDS = ('originals', 'queries', '*.top20', 'plain.ap')
+RECORDS = ('originals', 'queries', 'plain.top*', 'plain.ap')
 INPUTS = ('originals', 'distractors', 'queries', 'strong_source', 'whitening')
 
 
@@ -37,7 +37,7 @@ def replay(recording: Recording) -> dict[str, Any]:
         everything = find_copies(database, queries, sum(map(len, database)), whitening)
         values[f'{kind}.similarity'] = everything[0].gather(1, everything[1].argsort(dim=1))
         _, neighbors = find_copies(database, queries, settings['topk'], whitening)
-        values[f'{kind}.top20'] = neighbors
+        values[f'{kind}.top{settings["topk"]}'] = neighbors
         precisions = score_copies(neighbors, originals)
         values[f'{kind}.ap'] = precisions
         for block, part in zip(settings['blocks'], precisions.split(settings['block_sizes'])):

@@ -18,7 +18,9 @@ def replay(recording: Recording) -> dict[str, Any]:
     queries = recording.tensor('queries')
     rankings = list(rank_database(recording.tensor('database'), queries))
     relevant = [
-        RelevantImages(*(recording.tensor(f'gnd{query}.{kind}') for kind in RelevantImages._fields))
+        RelevantImages(
+            *(recording.arrays[f'gnd{query}.{kind}'].astype(int) for kind in RelevantImages._fields)
+        )
         for query in range(len(queries))
     ]
     values: dict[str, Any] = dict(ranks=torch.stack(rankings, dim=1))
