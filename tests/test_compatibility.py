@@ -83,7 +83,7 @@ def test_package_import_checks_the_environment(tmp_path):
 
 def test_no_mm_package_is_a_hard_requirement():
     names = {requirement.name for requirement in requirements('runtime')}
-    assert names == {'cyclopts', 'numpy', 'packaging', 'rich', 'safetensors', 'torch'}
+    assert names == {'cyclopts', 'jinja2', 'numpy', 'packaging', 'rich', 'safetensors', 'torch'}
 
 
 @pytest.mark.parametrize('family, prefix', [('openmmlab', ''), ('onedl', 'onedl-')])

@@ -9,7 +9,6 @@ from typing import Any
 from mmengine.config import Config
 
 CONFIGS = Path(__file__).parents[1] / '.mim/configs'
-ROOMS = ('pretrain', 'cls', 'det', 'seg')
 # What a run writes itself, or says where, not what, it was.
 OWN = ('work_dir', 'launcher', 'resume', 'load_from', 'custom_imports', 'env_cfg', 'log_level')
 
@@ -29,7 +28,7 @@ def nearest_base(cfg: Config) -> tuple[str, dict[str, tuple[Any, Any]]]:
     """
     flat = flatten(cfg.to_dict())
     best: tuple[str, dict[str, tuple[Any, Any]]] | None = None
-    for name, base in _bases().items():
+    for name, base in _bases(_room(cfg)).items():
         keys = [key for key in {**base, **flat} if key.split('.')[0] not in OWN]
         differences = {
             key: (base.get(key, 'absent'), flat.get(key, 'absent'))
@@ -54,14 +53,14 @@ def flatten(node: Any, prefix: str = '') -> dict[str, Any]:
     return {prefix: list(node) if isinstance(node, tuple) else node}
 
 
+def _room(cfg: Config) -> str:
+    """Return the folder of configs that a config belongs to."""
+    if cfg.model.get('type') == 'ibot_mm.IBOT':
+        return 'pretrain'
+    return dict(mmdet='det', mmseg='seg').get(cfg.get('default_scope'), 'cls')
+
+
 @cache
-def _bases() -> dict[str, dict[str, Any]]:
-    found = {}
-    for room in ROOMS:
-        for path in sorted((CONFIGS / room).glob('*.py')):
-            try:
-                cfg = Config.fromfile(path)
-            except (ImportError, OSError):  # of mmdet or mmseg, where they are not installed
-                continue
-            found[f'{room}/{path.name}'] = flatten(cfg.to_dict())
-    return found
+def _bases(room: str) -> dict[str, dict[str, Any]]:
+    paths = sorted((CONFIGS / room).glob('*.py'))
+    return {f'{room}/{path.name}': flatten(Config.fromfile(path).to_dict()) for path in paths}

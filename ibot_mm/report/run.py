@@ -19,7 +19,7 @@ from ibot_mm.visualization.health import draw_health
 
 from .base import nearest_base
 
-VERSIONS = ('Python', 'PyTorch', 'TorchVision', 'MMEngine', 'GPU 0', 'GPU 0,1', 'CUDA available')
+VERSIONS = ('PyTorch', 'TorchVision', 'MMEngine')
 
 
 @dataclass
@@ -122,7 +122,9 @@ def _facts(
     )
     if on_gpu:
         facts['GPU-hours'] = f'{processes * seconds / 3600:.1f}'
+    facts['device'] = _first(r'^\s*GPU [\d,]+: (.+)$', log) or 'CPU'
     facts['energy'] = 'not measured'
+    facts['Python'] = _first(r'^\s*Python: (\S+)', log) or 'unknown'
     for name in VERSIONS:
         if value := _first(rf'^\s*{re.escape(name)}: (.+)$', log):
             facts[name] = value

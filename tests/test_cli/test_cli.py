@@ -15,7 +15,7 @@ import ibot_mm
 from ibot_mm import cli
 from ibot_mm.cli import app, main
 
-COMMANDS = ('pretrain', 'embed', 'evaluate', 'diagnose', 'export', 'convert', 'list')
+COMMANDS = ('pretrain', 'embed', 'evaluate', 'diagnose', 'report', 'export', 'convert', 'list')
 SMALL = (  # a step of a tenth of a second
     'model.backbone.arch=tiny', 'model.neck.in_channels=192',
     'model.backbone.img_size=16', 'model.backbone.patch_size=8',
@@ -112,6 +112,8 @@ def test_the_plan_is_said_and_written(images, tmp_path, capsys):
     (('export', 'none.pth', 'OUT/x', '--to', 'timm'), 'none.pth'),
     (('convert', 'none.pth', 'OUT/x.pth'), 'none.pth'),
     (('diagnose', 'IMAGES'), 'scalars.json'),
+    (('report', 'IMAGES', '--out', 'OUT/x.html'), 'scalars.json'),
+    (('report', '--out', 'OUT/x.html'), 'at least one'),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_one_line(words, message, images, tmp_path):
     others = tmp_path / 'others'
