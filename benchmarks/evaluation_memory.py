@@ -25,7 +25,8 @@ from PIL import Image
 from benchmarks import measurement
 from ibot_mm.evaluation import Options
 from ibot_mm.evaluation.protocols import knn as knn_protocol
-from ibot_mm.frozen_evaluation import Request, evaluate_frozen
+from ibot_mm.evaluation_request import Request
+from ibot_mm.frozen_evaluation import evaluate_frozen
 from ibot_mm.functional import knn, logistic_regression
 from ibot_mm.models import MaskedVisionTransformer
 

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .evaluation_request import IMAGE_SIZE, PROTOCOLS
+
 
 def evaluate(
     checkpoint: str | Path,
     data: str | Path | Sequence[str] = (),
-    protocols: Sequence[str] = ('knn', 'linear', 'logistic'),
+    protocols: Sequence[str] = PROTOCOLS,
     out: str | Path = 'work_dirs/evaluation',
     config: str | Path | None = None,
     network: str = 'teacher',
     baselines: bool = False,
-    image_size: int = 224,
+    image_size: int = IMAGE_SIZE,
     ks: Sequence[int] = (10, 20, 100, 200),
     epochs: int = 100,
     seed: int = 0,
@@ -51,7 +53,8 @@ def evaluate(
     import torch
 
     from .evaluation import Options
-    from .frozen_evaluation import Request, evaluate_frozen, split_data
+    from .evaluation_request import Request, split_data
+    from .frozen_evaluation import evaluate_frozen
 
     root, folders = split_data([str(data)] if isinstance(data, str | Path) else data)
     request = Request(

@@ -2,11 +2,12 @@
 """The frozen evaluation of a checkpoint: what ``tools/evaluate.py`` does."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .evaluation_request import Request, load_splits
 from .frozen_network import FrozenNetwork, load_frozen_network
 
 if TYPE_CHECKING:
@@ -14,90 +15,7 @@ if TYPE_CHECKING:
 
     from .evaluation import FeatureSettings, FrozenSplits, Measurement, Options
 
-PROTOCOLS = ('knn', 'linear', 'logistic')
 RESULTS, FIGURE = 'results.json', 'results.png'
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to evaluate.
-
-    Args:
-        checkpoint: Of any known format; with a config, 'none' is the untrained network.
-        data: Folder with ``train/CLASS`` and ``val/CLASS``, or of a task's data. Defaults to None,
-            the splits of the config's ``val_dataloader``.
-        folders: Protocol or task -> folder, in place of ``data``. Defaults to none.
-        network: 'teacher' or 'student'. Defaults to 'teacher'.
-        config: Pre-training config. Defaults to None.
-        protocols: Names of them; 'robustness' is all tasks of it that data is given for.
-            Defaults to k-NN, linear probing, logistic regression.
-        out: Folder of results and caches. Defaults to 'work_dirs/evaluation'.
-        baselines: Whether to measure the same network untrained, and raw pixels, too.
-            Defaults to False.
-        image_size: Side of the test view in pixels. Defaults to 224.
-        num_blocks: Of linear probing's feature. Defaults to None, the paper's choice.
-        pooling: Of linear probing's feature. Defaults to None, the paper's choice.
-        dtype: Of stored features. Defaults to 'float32'.
-        batch_size: Images at once in each process. Defaults to 128.
-        num_workers: Of each process. Defaults to 4.
-        assume: What nothing in the checkpoint tells, such as ``dict(num_heads=6)``.
-            Defaults to None.
-        prefix: What the names of the wanted network have in front, in place of ``network``.
-            Defaults to None.
-        attention: Checkpoint of the network whose attention says which patches are salient, for
-            occlusion; ``assume`` is for it too. Defaults to None, the network itself.
-    """
-
-    checkpoint: str
-    data: str | None = None
-    folders: Mapping[str, str] = field(default_factory=dict)
-    network: str = 'teacher'
-    config: str | None = None
-    protocols: Sequence[str] = PROTOCOLS
-    out: str = 'work_dirs/evaluation'
-    baselines: bool = False
-    image_size: int = 224
-    num_blocks: int | None = None
-    pooling: str | None = None
-    dtype: str = 'float32'
-    batch_size: int = 128
-    num_workers: int = 4
-    assume: dict[str, Any] | None = None
-    prefix: str | None = None
-    attention: str | None = None
-
-    def folder_of(self, name: str) -> str | None:
-        """Folder of a protocol's or task's data, if there is one."""
-        return self.folders.get(name, self.data)
-
-
-def split_data(entries: Sequence[str]) -> tuple[str | None, dict[str, str]]:
-    """Split ``ROOT NAME=FOLDER ...`` into the folder of all and those of single protocols.
-
-    Args:
-        entries: At most one of them a plain folder.
-
-    Returns:
-        The plain folder or None, and name -> folder.
-
-    Raises:
-        ValueError: If there are two plain folders, a name is given twice, or is unknown.
-    """
-    from .evaluation import check_names
-
-    root, folders = None, dict[str, str]()
-    for entry in entries:
-        name, separator, folder = entry.partition('=')
-        if not (separator and name.isidentifier()):
-            if root is not None:
-                raise ValueError(f'--data takes one plain folder, got {root} and {entry}')
-            root = entry
-            continue
-        check_names([name])
-        if name in folders:
-            raise ValueError(f'--data has two folders for {name}: {folders[name]} and {folder}')
-        folders[name] = folder
-    return root, folders
 
 
 def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | None:
@@ -225,41 +143,6 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
     Path(request.out).mkdir(parents=True, exist_ok=True)
     write_results(Path(request.out) / RESULTS, results)
     return results
-
-
-def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
-    """Return the training and held-out split of a folder, or of the config's k-NN evaluation.
-
-    Raises:
-        ValueError: If there are none, or they do not serve; see
-            :func:`ibot_mm.evaluation.check_splits`.
-    """
-    from mmengine.registry import DATASETS, init_default_scope
-
-    from .compatibility import load_config
-    from .evaluation import PROTOCOLS, check_splits, evaluation_view, folder_splits
-
-    init_default_scope('mmpretrain')
-    names = [name for name in request.protocols if name in PROTOCOLS] or ['linear']
-    folders = {request.folder_of(name) for name in names}
-    if len(folders) > 1:
-        raise ValueError(
-            f'{", ".join(names)} share one pass over one folder, got {", ".join(map(str, folders))}'
-        )
-    if (folder := next(iter(folders), request.data)) is not None:
-        return folder_splits(folder, evaluation_view(request.image_size))
-    if request.config is None:
-        raise ValueError('no images: give --data ROOT, or --config with a k-NN evaluation')
-    loader: Any = load_config(request.config).get('val_dataloader') or {}
-    if loader.get('dataset', {}).get('type') != 'ibot_mm.KNNSplits':
-        raise ValueError(
-            f'{request.config} does not have the two splits of ibot_mm.KNNSplits in its '
-            'val_dataloader: give --data ROOT'
-        )
-    splits: Any = DATASETS.build(loader.dataset)
-    train, held_out = splits.datasets
-    check_splits(train, held_out, ('bank', 'query'))
-    return train, held_out
 
 
 def _extract(

@@ -18,7 +18,8 @@ from ibot_mm.checkpoint import add_network_arguments
 from ibot_mm.checkpoint_evaluation import show_results
 from ibot_mm.engine.distributed import finish_processes, start_processes
 from ibot_mm.evaluation import GROUP, PROTOCOLS, TASKS, Options
-from ibot_mm.frozen_evaluation import Request, evaluate_frozen, split_data
+from ibot_mm.evaluation_request import Request, split_data
+from ibot_mm.frozen_evaluation import evaluate_frozen
 from ibot_mm.functional.pooling import POOLINGS
 
 

@@ -32,7 +32,7 @@ from ibot_mm.evaluation import (
 )
 from ibot_mm.evaluation.patch_probe import count_classes, probe_patches, read_patches
 from ibot_mm.evaluation.scenes import SPLITS
-from ibot_mm.frozen_evaluation import Request, load_splits
+from ibot_mm.evaluation_request import Request, load_splits
 from ibot_mm.frozen_network import FrozenNetwork, load_frozen_network
 from ibot_mm.visualization import find_scalars, read_curves
 

@@ -15,8 +15,9 @@ from torchvision import transforms
 from ibot_mm.checkpoint import CheckpointError
 from ibot_mm.checkpoint.load import backbone_config
 from ibot_mm.evaluation import Options
+from ibot_mm.evaluation_request import Request
 from ibot_mm.feature_extraction import extract
-from ibot_mm.frozen_evaluation import Request, evaluate_frozen
+from ibot_mm.frozen_evaluation import evaluate_frozen
 from ibot_mm.models import MaskedSwinTransformer
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,9 @@ import torch
 
 from ibot_mm.checkpoint import CheckpointError
 from ibot_mm.evaluation import Options
+from ibot_mm.evaluation_request import Request, load_splits
 from ibot_mm.feature_extraction import KINDS, extract
-from ibot_mm.frozen_evaluation import Request, evaluate_frozen
+from ibot_mm.frozen_evaluation import evaluate_frozen
 from ibot_mm.frozen_network import load_frozen_network, load_projection_head
 from ibot_mm.models import IBOTNeck
 
@@ -219,3 +220,14 @@ def test_several_processes_give_the_same(
     found = json.loads((tmp_path / 'two/results.json').read_text())
     expected = evaluate_frozen(request_(protocols=('knn',)), OPTIONS)
     assert found['measurements'] == expected['measurements']
+
+
+def test_another_view_than_that_of_the_training_is_said(request_, pretrain_config, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        'mmengine.logging.print_log', lambda message, *args, **kwargs: told.append(message)
+    )
+    load_splits(request_(config=str(pretrain_config)))  # 16 pixels are asked for
+    assert told == []
+    load_splits(request_(config=str(pretrain_config), image_size=224))
+    assert '--image-size 16' in told[0]

@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from ibot_mm.evaluation import DataError, Options, imagenet_classes
-from ibot_mm.frozen_evaluation import Request, evaluate_frozen
+from ibot_mm.evaluation_request import Request
+from ibot_mm.frozen_evaluation import evaluate_frozen
 from ibot_mm.frozen_network import load_frozen_network
 
 OPTIONS = Options(epochs=20, learning_rates=(0.1, 1.0))

@@ -8,7 +8,8 @@ import pytest
 from ibot_mm.evaluation import TASKS, Measurement, Options, name_group, summary_rows
 from ibot_mm.evaluation.tasks import CHECKS, settings_of
 from ibot_mm.evaluation.tasks.retrieval import RetrievalSettings
-from ibot_mm.frozen_evaluation import Request, evaluate_frozen, split_data
+from ibot_mm.evaluation_request import Request, split_data
+from ibot_mm.frozen_evaluation import evaluate_frozen
 from ibot_mm.visualization.evaluation import draw_evaluation
 
 

@@ -1,0 +1,150 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""What an evaluation is asked for, and the images it reads."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.dataset import BaseDataset
+
+PROTOCOLS = ('knn', 'linear', 'logistic')
+IMAGE_SIZE = 224  # pixels
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate.
+
+    Args:
+        checkpoint: Of any known format; with a config, 'none' is the untrained network.
+        data: Folder with ``train/CLASS`` and ``val/CLASS``, or of a task's data. Defaults to None,
+            the splits of the config's ``val_dataloader``.
+        folders: Protocol or task -> folder, in place of ``data``. Defaults to none.
+        network: 'teacher' or 'student'. Defaults to 'teacher'.
+        config: Pre-training config. Defaults to None.
+        protocols: Names of them; 'robustness' is all tasks of it that data is given for.
+            Defaults to k-NN, linear probing, logistic regression.
+        out: Folder of results and caches. Defaults to 'work_dirs/evaluation'.
+        baselines: Whether to measure the same network untrained, and raw pixels, too.
+            Defaults to False.
+        image_size: Side of the test view in pixels. Defaults to 224.
+        num_blocks: Of linear probing's feature. Defaults to None, the paper's choice.
+        pooling: Of linear probing's feature. Defaults to None, the paper's choice.
+        dtype: Of stored features. Defaults to 'float32'.
+        batch_size: Images at once in each process. Defaults to 128.
+        num_workers: Of each process. Defaults to 4.
+        assume: What nothing in the checkpoint tells, such as ``dict(num_heads=6)``.
+            Defaults to None.
+        prefix: What the names of the wanted network have in front, in place of ``network``.
+            Defaults to None.
+        attention: Checkpoint of the network whose attention says which patches are salient, for
+            occlusion; ``assume`` is for it too. Defaults to None, the network itself.
+    """
+
+    checkpoint: str
+    data: str | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
+    network: str = 'teacher'
+    config: str | None = None
+    protocols: Sequence[str] = PROTOCOLS
+    out: str = 'work_dirs/evaluation'
+    baselines: bool = False
+    image_size: int = IMAGE_SIZE
+    num_blocks: int | None = None
+    pooling: str | None = None
+    dtype: str = 'float32'
+    batch_size: int = 128
+    num_workers: int = 4
+    assume: dict[str, Any] | None = None
+    prefix: str | None = None
+    attention: str | None = None
+
+    def folder_of(self, name: str) -> str | None:
+        """Folder of a protocol's or task's data, if there is one."""
+        return self.folders.get(name, self.data)
+
+
+def split_data(entries: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+    """Split ``ROOT NAME=FOLDER ...`` into the folder of all and those of single protocols.
+
+    Args:
+        entries: At most one of them a plain folder.
+
+    Returns:
+        The plain folder or None, and name -> folder.
+
+    Raises:
+        ValueError: If there are two plain folders, a name is given twice, or is unknown.
+    """
+    from .evaluation import check_names
+
+    root, folders = None, dict[str, str]()
+    for entry in entries:
+        name, separator, folder = entry.partition('=')
+        if not (separator and name.isidentifier()):
+            if root is not None:
+                raise ValueError(f'--data takes one plain folder, got {root} and {entry}')
+            root = entry
+            continue
+        check_names([name])
+        if name in folders:
+            raise ValueError(f'--data has two folders for {name}: {folders[name]} and {folder}')
+        folders[name] = folder
+    return root, folders
+
+
+def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
+    """Return the training and held-out split of a folder, or of the config's k-NN evaluation.
+
+    Raises:
+        ValueError: If there are none, or they do not serve; see
+            :func:`ibot_mm.evaluation.check_splits`.
+    """
+    from mmengine.registry import DATASETS, init_default_scope
+
+    from .compatibility import load_config
+    from .evaluation import PROTOCOLS, check_splits, evaluation_view, folder_splits
+
+    init_default_scope('mmpretrain')
+    names = [name for name in request.protocols if name in PROTOCOLS] or ['linear']
+    folders = {request.folder_of(name) for name in names}
+    if len(folders) > 1:
+        raise ValueError(
+            f'{", ".join(names)} share one pass over one folder, got {", ".join(map(str, folders))}'
+        )
+    if (folder := next(iter(folders), request.data)) is not None:
+        _tell_other_view(request)
+        return folder_splits(folder, evaluation_view(request.image_size))
+    if request.config is None:
+        raise ValueError('no images: give --data ROOT, or --config with a k-NN evaluation')
+    loader: Any = load_config(request.config).get('val_dataloader') or {}
+    if loader.get('dataset', {}).get('type') != 'ibot_mm.KNNSplits':
+        raise ValueError(
+            f'{request.config} does not have the two splits of ibot_mm.KNNSplits in its '
+            'val_dataloader: give --data ROOT'
+        )
+    splits: Any = DATASETS.build(loader.dataset)
+    train, held_out = splits.datasets
+    check_splits(train, held_out, ('bank', 'query'))
+    return train, held_out
+
+
+def _tell_other_view(request: Request) -> None:
+    """Say where images are viewed at another size than the config's network was trained at."""
+    from mmengine.logging import print_log
+
+    from .compatibility import load_config
+
+    if request.config is None or request.image_size != IMAGE_SIZE:
+        return
+    trained: Any = load_config(request.config).model.get('backbone', {}).get('img_size', IMAGE_SIZE)
+    if trained != IMAGE_SIZE:
+        print_log(
+            f'images are viewed at {IMAGE_SIZE} pixels, and the network of {request.config} was '
+            f'trained at {trained}: give --image-size {trained}, or leave --data out for the view '
+            "of the config's own k-NN",
+            logger='current',
+            level=logging.WARNING,
+        )
