@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 from .ablation import draw_ablation, save_ablation
-from .attention import cls_attention, draw_attention, save_attention
+from .attention import draw_attention, save_attention
+from .attention_weights import cls_attention
 from .curves import draw_curves, find_scalars, read_curves, save_curves
 from .evaluation import draw_evaluation, save_evaluation
 from .predictions import draw_samples, predict_samples, save_table_of_pictures
