@@ -60,7 +60,8 @@ def cls_attention(
         raise ValueError(f'{kind} has no attention layer: attention maps need a ViT')
     if layer is not None and not 1 <= layer <= len(caught.rows):
         raise ValueError(f'layer must be between 1 and {len(caught.rows)} of {kind}, got {layer}')
-    rows = caught.rows[(layer or getattr(backbone, 'num_layers', 0)) - 1]
+    last = int(getattr(backbone, 'num_layers', 0))  # pooling may come behind the layers
+    rows = caught.rows[(layer or last) - 1]
     patches = rows[:, :, token, extra:]  # (B, heads, H / patch * W / patch)
 
     height, width = images.shape[-2:]

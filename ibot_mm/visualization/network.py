@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""What figures read of a frozen network: tokens of pictures on their patch grid, and titles."""
+"""What figures read of a frozen network: tokens and attention of pictures, and titles."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ibot_mm.functional.image_statistics import normalize
 
+from .attention_weights import cls_attention
 from .picture import Picture
 
 BATCH_SIZE = 32
@@ -84,6 +85,29 @@ def read_tokens(
         grid = token_grid(batch[0].size, tokens.shape[1] - 1)
         for picture, of_picture in zip(batch, tokens):
             yield PictureTokens(picture, of_picture[0], of_picture[1:].unflatten(0, grid))
+
+
+def read_attention(
+    network: PictureNetwork, pictures: Iterable[Picture], layer: int | None = None, token: int = 0
+) -> Iterator[tuple[Picture, Tensor]]:
+    """Compute the attention of [CLS] or a register, see :func:`cls_attention`.
+
+    Args:
+        network: See :class:`PictureNetwork`.
+        pictures: As for :func:`read_tokens`.
+        layer: Counted from 1. Defaults to None, the last.
+        token: 0 for [CLS], n for the n-th register. Defaults to 0.
+
+    Yields:
+        The picture, cut to whole patches, and its attention (heads, h, w) on the CPU.
+
+    Raises:
+        ValueError: If the network is not a ViT with [CLS], or does not have that layer or register.
+    """
+    check_layer(network, layer)
+    for batch in fitting_batches(network, pictures):
+        maps = cls_attention(network.backbone, network_input(network, batch), layer, token)
+        yield from zip(batch, maps.cpu())
 
 
 def fitting_batches(
