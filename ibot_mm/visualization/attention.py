@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from ibot_mm.functional.attention_mass import most_attended, strongest_head
 
 from .style import COLORS, HEAT, TEXT, picture_grid, save_figure, show_picture
 
-PAIRS_PER_ROW = 3
+COLUMNS = 6  # at most, but for more heads
+HEAD_COLORS = COLORS[:6]  # yellow and black are not seen in titles and on dark images
+LEAST = 256  # pixels to which small images are enlarged beneath colors
 
 
 def draw_attention(
@@ -55,7 +58,7 @@ def draw_attention(
     titles = ['image', '[CLS] attention']
     titles += [f'{mass:.0%} of it, by head'] if mass else []
     titles += [*(registers or {}), *(f'head {head + 1}' for head in range(heads))]
-    groups = 1 if len(titles) > 3 else min(PAIRS_PER_ROW, len(images))
+    groups = min(max(1, COLUMNS // len(titles)), len(images))
     rows = math.ceil(len(images) / groups)
     aspects = [
         max(image.shape[0] / image.shape[1] for image in images[row * groups : (row + 1) * groups])
@@ -68,12 +71,15 @@ def draw_attention(
         if row == 0:
             for cell, text in zip(cells, titles):
                 cell.set_title(text, fontsize=TEXT)
+            for head, cell in zip(range(heads if mass else 0), cells[len(titles) - heads :]):
+                cell.title.set_color(HEAD_COLORS[head % len(HEAD_COLORS)])
         maps = maps.float().cpu()
         smooth = enlarge(torch.cat([maps.mean(dim=0, keepdim=True), maps]), image.shape[:2])
         show_picture(cells.pop(0), image)
         show_picture(cells.pop(0), overlay(image, smooth[0]))
         if mass:
-            show_picture(cells.pop(0), color_by_head(image, maps, mass), interpolation='nearest')
+            colored = color_by_head(enlarge_small(image), maps, mass)
+            show_picture(cells.pop(0), colored, interpolation='nearest')
         for of_images in (registers or {}).values():
             of_register = enlarge(
                 of_images[number].float().cpu().mean(dim=0)[None], image.shape[:2]
@@ -97,6 +103,15 @@ def enlarge(maps: Tensor, size: Sequence[int], mode: str = 'bilinear') -> np.nda
     """Enlarge maps (M, h, w) to an image's size (H, W), as an array."""
     corners = None if mode == 'nearest' else False
     return F.interpolate(maps[None], tuple(size), mode=mode, align_corners=corners)[0].numpy()
+
+
+def enlarge_small(image: np.ndarray) -> np.ndarray:
+    """Enlarge a uint8 image (H, W, 3) of less than 256 pixels, so that it stays smooth."""
+    times = -(-LEAST // min(image.shape[:2]))
+    if times == 1:
+        return image
+    size = (image.shape[1] * times, image.shape[0] * times)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
 
 
 def stretch(values: np.ndarray) -> np.ndarray:
@@ -131,7 +146,7 @@ def color_by_head(image: np.ndarray, attention: Tensor, mass: float) -> np.ndarr
     """
     heads = strongest_head(attention.flatten(1), mass).view(attention.shape[1:])
     heads = enlarge(heads[None].float(), image.shape[:2], 'nearest')[0].astype(int)
-    palette = np.array([to_rgb(color) for color in COLORS[:7]])
+    palette = np.array([to_rgb(color) for color in HEAD_COLORS])
     gray = dim(image)
     colors = palette[heads % len(palette)]
     return np.where((heads >= 0)[..., None], 0.35 * gray + 0.65 * colors, gray)

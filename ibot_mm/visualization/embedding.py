@@ -113,7 +113,9 @@ def draw_embedding(
         raise ValueError(f'got {len(points)} points and {len(classes)} classes')
     names = dict(tsne='t-SNE', umap='UMAP', pca='PCA')
     what = f'{names[method]} of [CLS], {len(points)} images'
-    figure = new_figure(7.2, 5.4, figure_title(network, what, layer))
+    spread = np.ptp(points, axis=0)
+    height = 6 * float(np.clip(spread[1] / max(spread[0], 1e-12), 0.5, 1.0))
+    figure = new_figure(7.2, height, figure_title(network, what, layer))
     axis = figure.subplots()
     counts = Counter(classes)
     palette = COLORS[:6] + COLORS[7:]  # yellow is too light for points
@@ -131,7 +133,7 @@ def draw_embedding(
             of_name[:, 1],
             s=22,
             color=palette[number % len(palette)],
-            marker=MARKERS[number // len(palette) % len(MARKERS)],
+            marker=MARKERS[number % len(MARKERS)],
             alpha=0.8,
             linewidths=0,
             label=name,

@@ -18,6 +18,7 @@ from .attention_weights import cls_attention
 from .picture import Picture
 
 BATCH_SIZE = 32
+NO_BREAK = '\N{NO-BREAK SPACE}'  # titles are broken between what they say
 
 
 class PictureNetwork(Protocol):
@@ -196,8 +197,9 @@ def check_layer(network: PictureNetwork, layer: int | None) -> int:
 def figure_title(network: PictureNetwork, what: str, layer: int | None = None) -> str:
     """Say what a figure shows, of which weights and which layer."""
     number = count_layers(network.backbone)
-    parts = [what, network.origin, network.name, f'layer {layer or number} of {number}']
-    return ' · '.join(part for part in parts if part)
+    parts = [network.origin, network.name, f'layer {layer or number} of {number}']
+    whole = [part.replace(' ', NO_BREAK) for part in parts if part]
+    return ' · '.join([what, *whole])
 
 
 def _check_size(network: PictureNetwork, picture: Picture) -> None:

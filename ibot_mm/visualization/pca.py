@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ibot_mm.functional.principal_components import find_foreground, principal_axes, to_colors
 
-from .attention import dim, enlarge
+from .attention import dim, enlarge, enlarge_small
 from .network import PictureNetwork, figure_title, read_tokens
 from .picture import Picture
 from .style import picture_grid, show_picture
@@ -110,7 +110,7 @@ def draw_pca(
         zip(described, found.colors, found.foreground, strict=True)
     ):
         row, column = divmod(number, groups)
-        pixels = tokens.picture.pixels
+        pixels = enlarge_small(tokens.picture.pixels)
         shown = enlarge(colors.permute(2, 0, 1), pixels.shape[:2], 'nearest').transpose(1, 2, 0)
         kept = enlarge(mask[None].double(), pixels.shape[:2], 'nearest')[0] > 0
         shown = np.where(kept[..., None], shown, dim(pixels, 0.35))

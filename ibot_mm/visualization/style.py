@@ -57,11 +57,12 @@ def picture_grid(
     """
     height = sum(aspects) * cell + captions * TITLE_HEIGHT
     figure = new_figure(columns * cell, height, title)
-    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0))
     heights: Any = dict(height_ratios=list(aspects))
     axes = figure.subplots(len(aspects), columns, squeeze=False, gridspec_kw=heights)
     for axis in axes.flat:
         axis.set_axis_off()
+        axis.set_anchor('N')
     return figure, axes
 
 

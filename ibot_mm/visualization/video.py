@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from .attention import color_by_head, enlarge, overlay
-from .network import PictureNetwork, figure_title, read_attention
+from .network import NO_BREAK, PictureNetwork, figure_title, read_attention
 from .picture import Picture
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
@@ -127,7 +127,7 @@ def attention_frames(
 def _with_title(frame: np.ndarray, title: str) -> np.ndarray:
     """Put a line of text above, as large as fits; sides become even, which codecs need."""
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
-    text = title.replace('·', '|')  # the font has ASCII only
+    text = title.replace('·', '|').replace(NO_BREAK, ' ')  # the font has ASCII only
     width = cv2.getTextSize(text, font, scale, 1)[0][0] + 8
     strip = np.full((STRIP, max(width, frame.shape[1]), 3), 255, np.uint8)
     cv2.putText(strip, text, (4, 15), font, scale, (0, 0, 0), 1, cv2.LINE_AA)

@@ -114,7 +114,10 @@ def test_output_is_unchanged(backbone, images):
     ('build', 'message'),
     [
         (lambda: ResNet(18), 'has no attention layer'),
-        (lambda: SwinTransformer('tiny', img_size=64, pad_small_map=True), r'within windows and has no \[CLS\]'),
+        (
+            lambda: SwinTransformer('tiny', img_size=64, pad_small_map=True),
+            r'within windows and has no \[CLS\]',
+        ),
         (
             lambda: VisionTransformer(ARCH, 32, 8, with_cls_token=False, out_type='featmap'),
             r'a \[CLS\] token and a grid',
