@@ -151,7 +151,7 @@ def show_pretraining() -> None:
     attention, curves = WORK_DIR / 'attention.png', WORK_DIR / 'curves.png'
     run(
         *('tools/analysis_tools/visualize_network.py', 'attention', checkpoint, VAL),
-        *('--image-size', '32', '--out', attention),
+        *('--image-size', '64', '--out', attention),
     )
     run('tools/analysis_tools/plot_curves.py', WORK_DIR, '--out', curves)
     console.print(f'\nAttention maps: {attention}\nCurves: {curves}')

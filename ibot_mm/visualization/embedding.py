@@ -43,12 +43,15 @@ def embed(features: Tensor, method: str = 'tsne', seed: int = 0) -> np.ndarray:
         mean, axes, _ = principal_axes(features, 2)
         return ((features.double() - mean) @ axes).numpy()
     if method == 'umap':
-        neighbors = min(15, len(array) - 1)
-        return (
-            _umap()
-            .UMAP(n_neighbors=neighbors, metric='cosine', random_state=seed)
-            .fit_transform(array)
+        few = len(array) < 15  # than which the spectral start needs more
+        reducer = _umap().UMAP(
+            n_neighbors=min(15, len(array) - 1),
+            metric='cosine',
+            init='random' if few else 'spectral',
+            random_state=seed,
+            n_jobs=1,
         )
+        return np.asarray(reducer.fit_transform(array))
     perplexity = min(30.0, (len(array) - 1) / 3)
     return _tsne()(perplexity=perplexity, init='pca', random_state=seed).fit_transform(array)
 

@@ -35,7 +35,7 @@ def test_demo_at_small_size(call, tmp_path):
     pictures = tmp_path / 'attention.png', tmp_path / 'curves.png'
     call(
         *('tools/analysis_tools/visualize_network.py', 'attention', checkpoint),
-        *(data / 'imagenet/val', '--image-size', 32, '--out', pictures[0]),
+        *(data / 'imagenet/val', '--image-size', 64, '--out', pictures[0]),
     )
     call('tools/analysis_tools/plot_curves.py', work_dir, '--out', pictures[1])
     for picture in pictures:

@@ -2,6 +2,7 @@
 """Figures of tokens, of a network that sees colors."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,6 +212,21 @@ def test_plane_keeps_groups_apart(network, method):
     first, second = figure.axes[0].collections
     assert np.allclose(first.get_offsets(), points[:12])
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ['a', 'b']
+
+
+@pytest.mark.parametrize('number, neighbors', [(5, 4), (40, 15)])
+def test_umap_is_given_what_fits(monkeypatch, number, neighbors):
+    class Stub:
+        def __init__(self, **options):
+            assert options['metric'] == 'cosine' and options['random_state'] == 3
+            assert options['n_neighbors'] == neighbors
+
+        def fit_transform(self, array):
+            return array[:, :2]
+
+    monkeypatch.setitem(sys.modules, 'umap', SimpleNamespace(UMAP=Stub))
+    features = torch.randn(number, 6)
+    assert np.allclose(embed(features, 'umap', 3), features[:, :2])
 
 
 def test_many_classes_differ_in_color_or_shape(network):

@@ -38,6 +38,7 @@ from ibot_mm.visualization.video import VIDEOS, frames_per_second
 
 
 def load_network(args: argparse.Namespace) -> Any:
+    torch.manual_seed(0)  # an untrained network is the same each time
     network = load_frozen_network(args.checkpoint, config=args.config, **network_options(args))
     for part in (network.backbone, network.neck):
         if part is not None:
@@ -124,7 +125,7 @@ def draw_matches(args: argparse.Namespace) -> Path:
         seeds = enumerate(pictures[:number], args.seed)
         return (sample_views(picture, size, seed) for seed, picture in seeds)
 
-    accuracy = score_views(network, views(len(pictures)), layer=args.layer)
+    accuracy = score_views(network, views(len(pictures)), args.radius, args.layer)
     print(
         f'{accuracy:.1%} of the matches in the overlap are right, views of {len(pictures)} images'
     )
@@ -229,6 +230,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     figure.add_argument('--frames', type=int, nargs=2, metavar='N', help='two frames of a video')
     figure.add_argument('--num-points', type=int, default=12, help='lines; default: 12')
+    figure.add_argument(
+        '--radius', type=int, default=0, help='patches that a right match may be off; default: 0'
+    )
     figure.add_argument('--num-drawn', type=int, default=4, help='pairs of views; default: 4')
     figure.add_argument('--seed', type=int, default=0, help='of views; default: 0')
 
