@@ -107,7 +107,9 @@ def read_attention(
     """
     check_layer(network, layer)
     for batch in fitting_batches(network, pictures):
-        maps = cls_attention(network.backbone, network_input(network, batch), layer, token)
+        maps = cls_attention(
+            network.backbone, network_input(network, batch), layer=layer, token=token
+        )
         yield from zip(batch, maps.cpu())
 
 

@@ -175,9 +175,10 @@ def test_patches_that_hold_the_mass_have_the_color_of_their_head():
     axes = draw_attention(images, maps, per_head=True, mass=0.6).axes
     assert axes[2].get_title() == '60% of it, by head'
     colored = axes[2].images[0].get_array()
-    for place, color in (((4, 4), COLORS[0]), ((28, 28), COLORS[1])):
+    assert colored.shape == (256, 256, 3)  # small images are enlarged beneath the colors
+    for place, color in (((32, 32), COLORS[0]), ((224, 224), COLORS[1])):
         assert np.argmax(colored[place]) == np.argmax(to_rgb(color))
-    assert np.ptp(colored[16:24, 8:16], axis=2).max() < 1e-6  # kept by no head
+    assert np.ptp(colored[128:192, 64:128], axis=2).max() < 1e-6  # kept by no head
     outline = axes[3].collections[0].get_paths()[0].vertices
     assert outline.max() < 9  # around the one patch of the first head
 
@@ -187,7 +188,15 @@ def test_images_of_unequal_size():
     maps = [torch.rand(3, 4, 4), torch.rand(3, 2, 4)]
     figure = draw_attention(images, maps, per_head=True, mass=0.5, title='weights')
     shown = [axis.images[0].get_array().shape[:2] for axis in figure.axes]
-    assert shown == [(64, 64)] * 6 + [(32, 64)] * 6
+    assert (
+        shown
+        == [(64, 64)] * 2
+        + [(256, 256)]
+        + [(64, 64)] * 3
+        + [(32, 64)] * 2
+        + [(256, 512)]
+        + [(32, 64)] * 3
+    )
     assert figure.get_suptitle() == 'weights'
 
 
