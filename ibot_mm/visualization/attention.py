@@ -19,7 +19,8 @@ from ibot_mm.functional.attention_mass import most_attended, strongest_head
 
 from .style import COLORS, HEAT, TEXT, picture_grid, save_figure, show_picture
 
-COLUMNS = 6  # at most, but for more heads
+COLUMNS = 6  # of several images side by side
+MOST_COLUMNS = 8  # of one image, whose heads go on below
 HEAD_COLORS = COLORS[:6]  # yellow and black are not seen in titles and on dark images
 LEAST = 256  # pixels to which small images are enlarged beneath colors
 
@@ -58,17 +59,21 @@ def draw_attention(
     titles = ['image', '[CLS] attention']
     titles += [f'{mass:.0%} of it, by head'] if mass else []
     titles += [*(registers or {}), *(f'head {head + 1}' for head in range(heads))]
-    groups = min(max(1, COLUMNS // len(titles)), len(images))
-    rows = math.ceil(len(images) / groups)
+    lines = math.ceil(len(titles) / MOST_COLUMNS)  # of each image
+    width = math.ceil(len(titles) / lines)
+    groups = min(max(1, COLUMNS // width), len(images))
     aspects = [
-        max(image.shape[0] / image.shape[1] for image in images[row * groups : (row + 1) * groups])
-        for row in range(rows)
+        max(image.shape[0] / image.shape[1] for image in images[first : first + groups])
+        for first in range(0, len(images), groups)
+        for _ in range(lines)
     ]
-    figure, axes = picture_grid(aspects, groups * len(titles), title)
+    captions = len(aspects) if lines > 1 else 1
+    figure, axes = picture_grid(aspects, groups * width, title, captions=captions)
     for number, (image, maps) in enumerate(zip(images, attention, strict=True)):
         row, column = divmod(number, groups)
-        cells = list(axes[row, column * len(titles) : (column + 1) * len(titles)])
-        if row == 0:
+        block = axes[row * lines : (row + 1) * lines, column * width : (column + 1) * width]
+        cells = list(block.flat)[: len(titles)]
+        if row == 0 or lines > 1:
             for cell, text in zip(cells, titles):
                 cell.set_title(text, fontsize=TEXT)
             for head, cell in zip(range(heads if mass else 0), cells[len(titles) - heads :]):

@@ -183,6 +183,15 @@ def test_patches_that_hold_the_mass_have_the_color_of_their_head():
     assert outline.max() < 9  # around the one patch of the first head
 
 
+def test_many_heads_go_on_below():
+    images = np.stack([data.astronaut()[::8, ::8]] * 2)
+    figure = draw_attention(images, torch.rand(2, 12, 4, 4), per_head=True, mass=0.6)
+    assert len(figure.axes) == 2 * 2 * 8  # of 15 pictures for each image
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:16] == titles[16:] and titles[8] == 'head 6' and titles[14:16] == ['head 12', '']
+    assert figure.get_figwidth() < 16
+
+
 def test_images_of_unequal_size():
     images = [data.astronaut()[::8, ::8], data.astronaut()[::16, ::8]]
     maps = [torch.rand(3, 4, 4), torch.rand(3, 2, 4)]
