@@ -106,11 +106,14 @@ def read_picture(path: str | Path, name: str | None = None) -> Picture:
     """Read an image, without regard to EXIF orientation, as trainings do.
 
     Raises:
-        RuntimeError: If it cannot be read, or would lose something as 8-bit RGB.
+        ValueError: If it cannot be read, or would lose something as 8-bit RGB.
     """
     from .datasets import LoadImage
 
-    loaded: Any = LoadImage()(dict(img_path=str(path)))
+    try:
+        loaded: Any = LoadImage()(dict(img_path=str(path)))
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
     return Picture(name or Path(path).name, np.ascontiguousarray(loaded['img'][..., ::-1]))
 
 

@@ -67,7 +67,7 @@ def test_wrong_sources(folder, tmp_path):
         find_pictures([])
     with pytest.raises(FileNotFoundError, match='gone.png is not there: give image files'):
         find_pictures([folder / 'gone.png'])
-    with pytest.raises(RuntimeError, match='cannot read image .*notes.txt'):
+    with pytest.raises(ValueError, match='cannot read image .*notes.txt'):
         read_picture(folder / 'notes.txt')
     with pytest.raises(ValueError, match='at least 1, got 0'):
         find_pictures([folder], number=0)

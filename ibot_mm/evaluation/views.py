@@ -1,7 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """How images are brought to a network for evaluation."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np

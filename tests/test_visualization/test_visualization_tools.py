@@ -39,6 +39,7 @@ def folder(tmp_path_factory) -> Path:
     frames = [data.astronaut()[i : i + 64, i : i + 96] for i in range(4)]
     write_video(folder / 'video.avi', frames, 5)
     (folder / 'broken.mp4').write_text('not a video')
+    (folder / 'broken.png').write_bytes(b'not an image')
     torch.manual_seed(0)
     backbone = create_backbone('vit_tiny_patch8', arch=ARCH, img_size=32)
     neck = IBOTNeck(24, 6, hidden_channels=12, bottleneck_channels=6)
@@ -112,6 +113,7 @@ def test_video(folder, tmp_path, capsys):
     'arguments, message',
     [
         (('attention', 'empty'), 'no images in .*empty'),
+        (('attention', 'broken.png'), 'cannot read image .*broken.png'),
         (('attention', 'gone.png'), 'gone.png is not there'),
         (('attention', 'broken.mp4'), 'broken.mp4 is not a video that OpenCV can read'),
         (('attention', 'video.avi', 'photos'), 'one video, or images'),

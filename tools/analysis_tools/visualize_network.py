@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         print(args.draw(args))
-    except (FileNotFoundError, ImportError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise SystemExit(f'visualize_network: {error}') from None
 
 
