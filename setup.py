@@ -45,5 +45,7 @@ setup(
     entry_points={'console_scripts': ['ibot-mm = ibot_mm.cli:main']},
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('onedl', 'openmmlab', 'demo', 'test')},
+    extras_require={
+        name: requirements(name) for name in ('onedl', 'openmmlab', 'demo', 'analysis', 'test')
+    },
 )

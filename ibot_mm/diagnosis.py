@@ -14,6 +14,7 @@ from .engine.alarms import ALARMS, KINDS, LEAST_HISTORY, MOST_ENTROPY, History
 from .engine.roll_back import read_roll_backs
 from .visualization.curves import Curve, find_scalars, read_curves
 from .visualization.health import draw_health
+from .visualization.style import save_figure
 
 MUCH_WAITING = 0.2
 FALL = 3.0  # points of k-NN accuracy
@@ -120,10 +121,8 @@ def print_diagnosis(work_dir: str | Path, out: str | Path | None = None) -> None
         if finding.advice:
             print(f'    {finding.advice}')
     path = Path(out) if out is not None else work_dir / 'health.png'
-    path.parent.mkdir(parents=True, exist_ok=True)
     curves = found.curves | dict(knn=knn_curve(found.curves))
-    draw_health(curves, f'{work_dir.name}: {found.verdict}').savefig(path, dpi=130)
-    print(f'{path}')
+    print(save_figure(draw_health(curves, f'{work_dir.name}: {found.verdict}'), path))
 
 
 def _config(work_dir: Path) -> Config:

@@ -2,7 +2,7 @@
 """A pre-trained network, frozen, with all that an evaluation reads of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ class FrozenNetwork:
             normalized by ImageNet's statistics.
         classifier: What tasks of robustness classify by. Defaults to None, not there.
         salience: Network whose attention says what is salient. Defaults to None, this one.
+        origin: Where the weights come from, for titles, such as 'epoch_48.pth (teacher)'.
+            Defaults to none.
     """
 
     backbone: Any
@@ -35,6 +37,7 @@ class FrozenNetwork:
     prepare: Callable[[Tensor], Tensor] | None = None
     classifier: 'Classifier | None' = None
     salience: 'FrozenNetwork | None' = None
+    origin: str = ''
 
     def project(self) -> Callable[[Tensor], Tensor] | None:
         """Map [CLS] tokens (B, D) to logits (B, K), if there is a projection head."""
@@ -95,7 +98,8 @@ def load_frozen_network(
         if module is not None:
             module.eval()  # which returns nothing in some backbones
             module.float().requires_grad_(False)
-    return loaded
+    source = 'untrained' if str(checkpoint) == 'none' else Path(str(checkpoint)).name
+    return replace(loaded, origin=f'{source} ({network})')
 
 
 def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> FrozenNetwork:
@@ -225,11 +229,11 @@ def load_projection_head(tensors: Mapping[str, Tensor], prefix: str) -> nn.Modul
         own = {names[name].removeprefix('neck.'): t for name, t in published.items()}
     if not any(name.startswith('cls_prototypes.') for name in own):
         return None
-    own = {n: t for n, t in own.items() if not n.startswith('patch_')}
     gain = 'cls_prototypes.parametrizations.weight.original0'
     bottleneck = gain in own
     layers = [own[f'layers.{i}.weight'] for i in range(len(own)) if f'layers.{i}.weight' in own]
-    prototypes = own[gain.replace('0', '1') if bottleneck else 'cls_prototypes.weight']
+    weight = gain.replace('0', '1') if bottleneck else 'cls_prototypes.weight'
+    prototypes, of_patches = own[weight], own.get(weight.replace('cls_', 'patch_'))
     norm = None
     if 'norm.weight' in own:
         norm = dict(type='BN1d' if 'norm.running_mean' in own else 'LN')
@@ -238,6 +242,9 @@ def load_projection_head(tensors: Mapping[str, Tensor], prefix: str) -> nn.Modul
             type='ibot_mm.IBOTNeck',
             in_channels=(layers[0] if layers else prototypes).shape[1],
             num_prototypes=len(prototypes),
+            num_patch_prototypes=None if of_patches is None else len(of_patches),
+            shared_head=of_patches is None,
+            shared_mlp=not any(name.startswith('patch_layers.') for name in own),
             hidden_channels=layers[0].shape[0] if layers else 1,
             bottleneck_channels=layers[-1].shape[0] if bottleneck else 0,
             num_layers=len(layers) + (not bottleneck),

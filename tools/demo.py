@@ -18,6 +18,7 @@ from rich.table import Table
 
 CONFIG = 'configs/pretrain/ibot_vit_demo.py'
 DATA = Path('data/demo')
+VAL = DATA / 'imagenet/val'
 WORK_DIR = Path('work_dirs/ibot_vit_demo')
 MARGIN = 15.0  # points of k-NN top-1 by which the trained teacher must lead
 PROTOCOLS = ('knn', 'linear', 'logistic', 'clustering', 'kmeans', 'few_labels')
@@ -148,7 +149,10 @@ def show_pretraining() -> None:
     minutes = (time.time() - start) / 60
     rows = measure_classification(checkpoint)
     attention, curves = WORK_DIR / 'attention.png', WORK_DIR / 'curves.png'
-    run('tools/analysis_tools/visualize_attention.py', CONFIG, checkpoint, '--out', attention)
+    run(
+        *('tools/analysis_tools/visualize_network.py', 'attention', checkpoint, VAL),
+        *('--image-size', '64', '--out', attention),
+    )
     run('tools/analysis_tools/plot_curves.py', WORK_DIR, '--out', curves)
     console.print(f'\nAttention maps: {attention}\nCurves: {curves}')
     console.print(

@@ -1,7 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """How images are brought to a network for evaluation."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, of ImageNet
+from ibot_mm.functional.image_statistics import normalize
 
 
 def evaluation_view(
@@ -65,12 +64,6 @@ def square_image(image: Image.Image, size: int) -> Tensor:
 def to_tensor(image: Image.Image) -> Tensor:
     """Make an RGB image a tensor as mm loads images: uint8, BGR, (3, H, W)."""
     return torch.from_numpy(np.array(image)[..., ::-1].copy()).permute(2, 0, 1)
-
-
-def normalize(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
-    """Normalize RGB images (..., 3, H, W) of 0 to 255, by default by ImageNet's statistics."""
-    center, scale = (images.new_tensor(values)[:, None, None] for values in (mean, std))
-    return (images - center) / scale
 
 
 def prepare(images: Tensor) -> Tensor:

@@ -5,10 +5,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .curves import COLORS
+from .style import COLORS, TEXT, new_figure, save_figure, tidy_axes
 
 HEIGHT = 0.42  # inches of an arm
 
@@ -32,9 +31,7 @@ def draw_ablation(
     if not metrics:
         raise ValueError('nothing to draw: no metric was measured')
     arms = list(next(iter(metrics.values())))
-    size = (1.6 + 3.2 * len(metrics), 1.0 + HEIGHT * len(arms))
-    figure = Figure(figsize=size, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.6 + 3.2 * len(metrics), 1.0 + HEIGHT * len(arms))
     panels = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
     for axis, (title, of_arms) in zip(panels, metrics.items()):
         for row, arm in enumerate(arms):
@@ -48,10 +45,8 @@ def draw_ablation(
             axis.scatter(values, [row] * len(values), s=14, color=color, alpha=0.4, zorder=2)
             if row == 0:
                 axis.axvline(mean, linestyle='--', color='0.6', zorder=1)
-        axis.set_xlabel(f'{title} (%)', fontsize=9)
-        axis.spines[['top', 'right']].set_visible(False)
-        axis.grid(axis='x', color='0.9')
-        axis.set_axisbelow(True)
+        axis.set_xlabel(f'{title} (%)', fontsize=TEXT)
+        tidy_axes(axis, grid='x')
     titles = [f'{arm} (collapsed)' if arm in collapsed else arm for arm in arms]
     panels[0].set_yticks(range(len(arms)), titles)
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
@@ -64,5 +59,4 @@ def save_ablation(
     collapsed: Collection[str] = (),
 ) -> Path:
     """Write the figure of :func:`draw_ablation` as a PNG and return its path."""
-    draw_ablation(metrics, collapsed).savefig(path, format='png', dpi=150)
-    return Path(path)
+    return save_figure(draw_ablation(metrics, collapsed), path)

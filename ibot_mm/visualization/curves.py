@@ -10,12 +10,12 @@ from math import ceil
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.logging import print_log
 
+from .style import COLORS, TEXT, TITLE, new_figure, save_figure, tidy_axes
+
 Curve = list[tuple[float, float]]  # positions in the run and values
-COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 
 
 def find_scalars(path: str | Path) -> list[Path]:
@@ -120,8 +120,7 @@ def draw_curves(curves: dict[str, Curve], unit: str, keys: Sequence[str] = ()) -
     panels = {title: names for title, names in panels.items() if names}
     if not panels:
         raise ValueError(f'no losses or top-1 accuracies among {sorted(curves)}')
-    figure = Figure(figsize=(5.2 * len(panels), 3.6), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.2 * len(panels), 3.6)
     for axis, (title, names) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
@@ -137,12 +136,10 @@ def _draw_panel(axis: Axes, title: str, curves: dict[str, Curve]) -> None:
         marker = 'o' if len(curve) <= 30 else None
         label = name.rsplit('/')[-1].replace('top1_k', 'k = ')
         axis.plot(positions, values, color=color, marker=marker, markersize=3.5, label=label)
-    axis.set_title(title, loc='left', fontsize=11)
-    axis.spines[['top', 'right']].set_visible(False)
-    axis.grid(axis='y', color='0.9')
-    axis.set_axisbelow(True)
+    axis.set_title(title, loc='left', fontsize=TITLE)
+    tidy_axes(axis)
     if len(curves) > 1:
-        axis.legend(frameon=False, fontsize=9)
+        axis.legend(frameon=False, fontsize=TEXT)
 
 
 def save_curves(path: str | Path, run: str | Path, keys: Sequence[str] = ()) -> Path:
@@ -153,8 +150,4 @@ def save_curves(path: str | Path, run: str | Path, keys: Sequence[str] = ()) -> 
         run: Work directory or ``scalars.json``, see :func:`find_scalars`.
         keys: Further quantities, see :func:`draw_curves`. Defaults to none.
     """
-    path = Path(path)
-    figure = draw_curves(*read_curves(find_scalars(run)), keys)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format='png', dpi=150)
-    return path
+    return save_figure(draw_curves(*read_curves(find_scalars(run)), keys), path)

@@ -6,10 +6,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .curves import COLORS
+from .style import COLORS, SMALL, TEXT, new_figure, save_figure, tidy_axes
 
 # Protocol -> the setting on the horizontal axis, and its title.
 AXES = dict(
@@ -51,8 +50,7 @@ def draw_evaluation(
     number = len(shown) + len(tasks)
     longest = max((len({_key(r) for r in rows if r['task'] == task}) for task in tasks), default=0)
     height = max(3.6, 1.0 + BAR * longest)
-    figure = Figure(figsize=(5.2 * number, height), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.2 * number, height)
     axes = figure.subplots(1, number, squeeze=False)[0]
     for axis, task in zip(axes[len(shown) :], tasks):
         _draw_bars(axis, task, summary or {})
@@ -65,9 +63,8 @@ def draw_evaluation(
         if published and published.get(protocol) is not None:
             axis.axhline(published[protocol], linestyle='--', color='0.5', label='published')
         axis.set(xlabel=title, ylabel='top-1 (%)', xscale='log')
-        axis.spines[['top', 'right']].set_visible(False)
-        axis.grid(axis='y', color='0.9')
-        axis.legend(frameon=False, fontsize=9)
+        tidy_axes(axis)
+        axis.legend(frameon=False, fontsize=TEXT)
     return figure
 
 
@@ -93,13 +90,11 @@ def _draw_bars(axis: Any, task: str, summary: Mapping[str, Rows]) -> None:
         if (known := first[key]['published']) is not None:
             axis.plot([known] * 2, [number - 0.45, number + 0.45], color='0.2', linestyle='--')
     labels = [f'{title.removeprefix(task).strip()} {metric}'.strip() for title, metric in keys]
-    axis.set_yticks(range(len(keys)), labels, fontsize=8)
+    tidy_axes(axis, grid='x')
+    axis.set_yticks(range(len(keys)), labels, fontsize=SMALL)
     axis.invert_yaxis()
     axis.set(xlabel=f'{task} (%)')
-    axis.spines[['top', 'right']].set_visible(False)
-    axis.grid(axis='x', color='0.9')
-    axis.set_axisbelow(True)
-    axis.legend(frameon=False, fontsize=9, loc='lower right', bbox_to_anchor=(1, 1), ncols=2)
+    axis.legend(frameon=False, fontsize=TEXT, loc='lower right', bbox_to_anchor=(1, 1), ncols=2)
 
 
 def save_evaluation(
@@ -109,6 +104,4 @@ def save_evaluation(
     summary: Mapping[str, Rows] | None = None,
 ) -> Path:
     """Write the figure of :func:`draw_evaluation` as a PNG and return its path."""
-    figure = draw_evaluation(networks, published, summary)
-    figure.savefig(path, format='png', dpi=150)
-    return Path(path)
+    return save_figure(draw_evaluation(networks, published, summary), path)

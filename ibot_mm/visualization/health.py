@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .curves import COLORS, Curve
+from .curves import Curve
+from .style import COLORS, SMALL, TEXT, new_figure, tidy_axes
 
 HEALTHY_RUN = Path(__file__).with_name('healthy_demo.json')  # of configs/pretrain/ibot_vit_demo.py
 PANELS = {
@@ -34,9 +34,7 @@ def draw_health(curves: Mapping[str, Curve], title: str) -> Figure:
         A matplotlib figure of eight panels; those of which nothing was logged say so.
     """
     healthy: dict[str, Curve] = json.loads(HEALTHY_RUN.read_text())
-    figure = Figure(figsize=(12, 5.6), layout='constrained')
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha='left', fontsize=12)
+    figure = new_figure(12, 5.4, title)
     for axis, (name, keys) in zip(figure.subplots(2, 4).flat, PANELS.items(), strict=True):
         for key, color in zip(keys, COLORS, strict=False):
             if key in healthy:
@@ -48,11 +46,10 @@ def draw_health(curves: Mapping[str, Curve], title: str) -> Figure:
                 axis.plot(positions, values, color=color, marker=marker, markersize=3, label=label)
         if not any(curves.get(key) for key in keys):
             axis.text(0.5, 0.5, 'not logged', transform=axis.transAxes, ha='center', color='0.4')
-        axis.set_title(name, loc='left', fontsize=10)
-        axis.spines[['top', 'right']].set_visible(False)
-        axis.grid(axis='y', color='0.92')
+        axis.set_title(name, loc='left', fontsize=TEXT)
+        tidy_axes(axis)
         axis.set_xlim(0, 1)
         if sum(bool(curves.get(key)) for key in keys) > 1:
-            axis.legend(frameon=False, fontsize=8)
-    figure.supxlabel('share of the training; gray: the healthy demo run', fontsize=10)
+            axis.legend(frameon=False, fontsize=SMALL)
+    figure.supxlabel('share of the training; gray: the healthy demo run', fontsize=TEXT)
     return figure

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import mmcv
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from mmengine.dataset import pseudo_collate
+
+from .style import picture_grid, save_figure, show_picture
 
 CELL = 3.2  # inches per picture
 
@@ -69,19 +67,8 @@ def save_table_of_pictures(path: str | Path, columns: dict[str, Sequence[np.ndar
         raise ValueError(f'Each column needs the same number of pictures, got {lengths}.')
     rows = next(iter(lengths.values()))
     height, width = next(iter(columns.values()))[0].shape[:2]
-    figure = Figure(
-        figsize=(len(columns) * CELL, rows * CELL * height / width + 0.3),  # 0.3 for the titles
-        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0),
-    )
-    FigureCanvasAgg(figure)
-    with matplotlib.rc_context({'font.size': 9}):
-        axes = figure.subplots(rows, len(columns), squeeze=False)
-        for column, (title, pictures) in enumerate(columns.items()):
-            axes[0, column].set_title(title)
-            for row, picture in enumerate(pictures):
-                axes[row, column].imshow(picture, interpolation='bilinear')
-                axes[row, column].set_axis_off()
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format='png', dpi=150)
-    return path
+    figure, axes = picture_grid([height / width] * rows, len(columns), cell=CELL)
+    for column, (title, pictures) in enumerate(columns.items()):
+        for row, picture in enumerate(pictures):
+            show_picture(axes[row, column], picture, '' if row else title)
+    return save_figure(figure, path)

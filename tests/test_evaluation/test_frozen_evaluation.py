@@ -120,8 +120,31 @@ def test_the_head_beside_an_mlp_for_patches(norm):
     neck = IBOTNeck(16, 20, 24, shared_head=False, shared_mlp=False, **options).eval()
     tensors = {f'teacher.neck.{name}': t for name, t in neck.state_dict().items()}
     found = load_projection_head(tensors, 'teacher.backbone.').eval()
-    cls = torch.randn(3, 16)
-    torch.testing.assert_close(found.logits(found.project(cls)), neck.logits(neck.project(cls)))
+    tokens = torch.randn(3, 5, 16)
+    torch.testing.assert_close(found(tokens), neck(tokens))  # [CLS], then patches
+
+
+@pytest.mark.parametrize('published', [False, True])
+def test_the_head_with_prototypes_of_patches(published):
+    options = dict(hidden_channels=12, bottleneck_channels=6)
+    neck = IBOTNeck(16, 20, 24, shared_head=False, **options).eval()
+    state = neck.state_dict()
+    if published:
+        stem, gain = 'parametrizations.weight.original', {'0': 'weight_g', '1': 'weight_v'}
+        names = {f'cls_prototypes.{stem}{n}': f'last_layer.{new}' for n, new in gain.items()}
+        names |= {f'patch_prototypes.{stem}{n}': f'last_layer2.{new}' for n, new in gain.items()}
+        names |= {
+            f'layers.{i}.{part}': f'mlp.{2 * i}.{part}'
+            for i in range(3)
+            for part in ('weight', 'bias')
+        }
+        state = {f'head.{names[name]}': tensor for name, tensor in state.items()}
+    else:
+        state = {f'neck.{name}': tensor for name, tensor in state.items()}
+    tensors = {f'teacher.{name}': tensor for name, tensor in state.items()}
+    found = load_projection_head(tensors, 'teacher.backbone.').eval()
+    tokens = torch.randn(3, 5, 16)
+    torch.testing.assert_close(found(tokens), neck(tokens))
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -287,17 +287,20 @@ def test_timm_is_too_old(monkeypatch):
         TimmVisionTransformer('vit_small_patch16_224')
 
 
-def test_attention_maps():
+@pytest.mark.parametrize('fused', [True, False])
+@pytest.mark.parametrize(
+    'name', ['vit_small_patch16_224', 'vit_small_patch16_rope_224', 'beit_base_patch16_224']
+)
+def test_attention_maps(name, fused):
+    """Of positions added, rotary, and as a bias of the attention."""
     images = torch.randn(2, 3, 64, 64)
-    model = perturb(TimmVisionTransformer('vit_small_patch16_224', **settings_of('16')))
-    caught = []
-    model.timm_model.blocks[-1].attn.fused_attn = False
-    model.timm_model.blocks[-1].attn.attn_drop.register_forward_hook(
-        lambda *args: caught.append(args[-1])
-    )
+    model = perturb(TimmVisionTransformer(name, **settings_of('16')))
+    attention, caught = model.timm_model.blocks[-1].attn, []
+    attention.fused_attn = False
+    hook = attention.attn_drop.register_forward_hook(lambda *args: caught.append(args[-1]))
+    model(images)
+    hook.remove()
+    attention.fused_attn = fused
     maps = cls_attention(model, images)
     torch.testing.assert_close(maps.flatten(2), caught[0][:, :, 0, 1:])
-    with pytest.raises(ValueError, match='rotary position embedding'):
-        cls_attention(
-            TimmVisionTransformer('vit_small_patch16_rope_224', **settings_of('')), images
-        )
+    assert maps.std() > 1e-4

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""tools/test.py and visualize_attention.py take every checkpoint."""
+"""tools/test.py and visualize_network.py take every checkpoint."""
 
 import runpy
 import sys
@@ -11,6 +11,7 @@ import torch
 import transformers
 from mmengine.fileio import load
 from mmengine.registry import MODELS
+from PIL import Image
 
 from ibot_mm.checkpoint import export_checkpoint, publish, write_export
 
@@ -24,6 +25,7 @@ HUGGING_FACE = dict(
     image_size=16,
     patch_size=4,
 )
+HEADS = ('--assume', 'num_heads=2')  # which no weights tell; tools that take a config know it
 # Kind of file, and what a user has to say of it.
 FILES = {
     'timm': (),
@@ -33,7 +35,7 @@ FILES = {
     'published by a tool': (),
     'exported': (),
     'one of several': ('--prefix', 'right'),
-    'of six heads': ('--assume', 'num_heads=2'),
+    'of six heads': HEADS,
 }
 
 
@@ -79,6 +81,9 @@ def test_every_kind_of_file(kind, tiny_config, tmp_path, monkeypatch):
     assert set(load(out)) == {f'knn/top{n}_k{k}' for n in (1, 5) for k in (1, 5)}
 
     picture = tmp_path / 'attention.png'
-    main = runpy.run_path(str(TOOLS / 'analysis_tools/visualize_attention.py'))['main']
-    main([*given, '--num-images', '1', '--out', str(picture)])
+    main = runpy.run_path(str(TOOLS / 'analysis_tools/visualize_network.py'))['main']
+    Image.new('RGB', (16, 24), 'gray').save(tmp_path / 'image.png')
+    network = FILES[kind] if '--assume' in FILES[kind] else (*FILES[kind], *HEADS)
+    files = [str(path), str(tmp_path / 'image.png')]
+    main(['attention', *files, *network, '--image-size', '16', '--out', str(picture)])
     assert picture.stat().st_size > 1000

@@ -34,8 +34,8 @@ def test_demo_at_small_size(call, tmp_path):
     assert json.loads(out.read_text()).keys() >= {'knn/top1_k10', 'knn/top1_k20'}
     pictures = tmp_path / 'attention.png', tmp_path / 'curves.png'
     call(
-        'tools/analysis_tools/visualize_attention.py',
-        *(CONFIG, checkpoint, '--out', pictures[0], *roots),
+        *('tools/analysis_tools/visualize_network.py', 'attention', checkpoint),
+        *(data / 'imagenet/val', '--image-size', 64, '--out', pictures[0]),
     )
     call('tools/analysis_tools/plot_curves.py', work_dir, '--out', pictures[1])
     for picture in pictures:

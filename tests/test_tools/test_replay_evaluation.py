@@ -10,11 +10,7 @@ import pytest
 
 TOP = Path(__file__).parents[2]
 DATA = TOP / 'tests/data/evaluation'
-PROTOCOLS = [
-    'clustering', 'features', 'knn', 'logistic', 'linear_probe', 'finetune', 'transfer',
-    'successor_losses', 'retrieval', 'copy_detection', 'davis', 'part_linear',
-    'robustness', 'occlusion',
-]  # fmt: skip
+PROTOCOLS = sorted(path.stem for path in DATA.glob('*.npz'))
 
 sys.path.insert(0, str(TOP / 'tools/analysis_tools'))
 
