@@ -13,7 +13,8 @@ def most_attended(attention: Tensor, mass: float = 0.6) -> Tensor:
 
     Args:
         attention: Of patches, without [CLS], shape (..., N); its sum need not be 1.
-        mass: Share in (0, 1]. Defaults to 0.6, of the paper's figures.
+        mass: Share in (0, 1]; at 1 patches without attention are left out. Defaults to 0.6, of the
+            paper's figures.
 
     Returns:
         True at kept patches, shape (..., N).
@@ -23,7 +24,7 @@ def most_attended(attention: Tensor, mass: float = 0.6) -> Tensor:
     """
     if not 0 < mass <= 1:
         raise ValueError(f'mass must be in (0, 1], the share of the attention, got {mass}')
-    ascending, order = attention.sort(dim=-1)
+    ascending, order = attention.sort(dim=-1, stable=True)
     shares = ascending / ascending.sum(dim=-1, keepdim=True)
     kept = shares.cumsum(dim=-1) > 1 - mass
     return torch.zeros_like(kept).scatter(-1, order, kept)

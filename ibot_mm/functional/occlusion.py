@@ -100,26 +100,6 @@ def first_patches(orders: Tensor, number: int) -> Tensor:
     return marked.scatter(1, orders[:, :number], True)
 
 
-def salient_patches(attention: Tensor, share: float) -> Tensor:
-    """Find the fewest patches that hold a share of the attention.
-
-    Args:
-        attention: Of [CLS] over the patches alone, (..., N), not negative.
-        share: Of its sum, above 0 and up to 1; at 1 patches without attention are left out.
-
-    Returns:
-        bool (..., N).
-
-    Raises:
-        ValueError: If ``share`` is out of range.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f'a share of the attention must be above 0 and up to 1, got {share}')
-    ascending, order = attention.sort(dim=-1, stable=True)
-    held = (ascending / ascending.sum(dim=-1, keepdim=True)).cumsum(dim=-1)
-    return torch.zeros_like(held, dtype=torch.bool).scatter(-1, order, held > 1 - share)
-
-
 def _patch_size(images: Tensor, grid: tuple[int, int]) -> tuple[int, int]:
     sides = images.shape[-2:]
     if any(number < 1 or side % number for side, number in zip(sides, grid)):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from ibot_mm.functional.attention_mass import most_attended
 from ibot_mm.functional.occlusion import (
     PUBLISHED_GRIDS,
     drop_patches,
     first_patches,
-    salient_patches,
     sample_orders,
     shuffle_patches,
 )
@@ -96,10 +96,10 @@ def test_grids_that_do_not_divide_the_image_are_refused(grid):
 )
 def test_fewest_patches_that_hold_a_share(share, expected):
     attention = torch.tensor([[0.2, 0.3, 0.05, 0.45, 0.0]]).double() / 3
-    assert salient_patches(attention, share)[0].nonzero()[:, 0].tolist() == expected
+    assert most_attended(attention, share)[0].nonzero()[:, 0].tolist() == expected
 
 
 @pytest.mark.parametrize('share', [0, 1.1, -0.5])
 def test_shares_out_of_range_are_refused(share):
-    with pytest.raises(ValueError, match='above 0 and up to 1'):
-        salient_patches(torch.ones(1, 4), share)
+    with pytest.raises(ValueError, match=r'must be in \(0, 1\]'):
+        most_attended(torch.ones(1, 4), share)

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ibot_mm.functional.attention_mass import most_attended
 from ibot_mm.functional.occlusion import (
     PUBLISHED_DROPS,
     PUBLISHED_SHARES,
     drop_patches,
     first_patches,
-    salient_patches,
     sample_orders,
 )
 
@@ -128,7 +128,7 @@ def _dropped(
     if {'salient', 'non_salient'} & set(settings.kinds):
         attention = _attention(network, batch, settings.head)
         for share in settings.shares:
-            salient = salient_patches(attention.flatten(1), share)
+            salient = most_attended(attention.flatten(1), share)
             for kind, dropped in (('salient', salient), ('non_salient', ~salient)):
                 if kind in settings.kinds:
                     yield (kind, share), dropped, attention.shape[1:]  # type: ignore[misc]

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ibot_mm.functional.attention_mass import most_attended
 from ibot_mm.functional.occlusion import (
     drop_patches,
     first_patches,
-    salient_patches,
     sample_orders,
     shuffle_patches,
 )
@@ -53,6 +53,6 @@ def _salient(recording: Recording, run: dict[str, Any]) -> tuple[Tensor, Tensor]
     images = recording.tensor('salient.images')
     attention = recording.tensor('salient.attention')[:, recording.settings['head'], 1:]
     side = round(attention.shape[1] ** 0.5)
-    salient = salient_patches(attention, run['share'])
+    salient = most_attended(attention, run['share'])
     dropped = salient if run['drop_salient'] else ~salient
     return drop_patches(images, dropped, (side, side)), dropped.double().mean()
