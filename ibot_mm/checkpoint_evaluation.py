@@ -1,7 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """The evaluation of a checkpoint without a config, and how its numbers are shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def evaluate(
     seed: int = 0,
     num_workers: int = 4,
     device: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure a network on frozen features, by protocols of classification and by other tasks.
 
@@ -42,6 +43,7 @@ def evaluate(
         seed: Of everything random.
         num_workers: Processes that load images.
         device: As torch names it; by default a GPU where there is one.
+        options: Of single tasks, such as ``{'davis.topk': 10}``.
 
     Returns:
         What ``OUT/results.json`` holds.
@@ -53,7 +55,7 @@ def evaluate(
     import torch
 
     from .evaluation import Options
-    from .evaluation_request import Request, split_data
+    from .evaluation_request import Request, split_data, split_options
     from .frozen_evaluation import evaluate_frozen
 
     root, folders = split_data([str(data)] if isinstance(data, str | Path) else data)
@@ -70,8 +72,9 @@ def evaluate(
         num_workers=num_workers,
     )
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    tasks = split_options(options or {})
     results = evaluate_frozen(
-        request, Options(ks=tuple(ks), epochs=epochs, seed=seed, device=device)
+        request, Options(ks=tuple(ks), epochs=epochs, seed=seed, device=device, tasks=tasks)
     )
     if results is None:
         raise RuntimeError('evaluate() runs in one process: several take tools/evaluate.py')

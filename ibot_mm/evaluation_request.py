@@ -95,6 +95,15 @@ def split_data(entries: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     return root, folders
 
 
+def split_options(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Split ``TASK.OPTION`` -> value by task."""
+    tasks: dict[str, dict[str, Any]] = {}
+    for key, value in given.items():
+        task, _, option = key.partition('.')
+        tasks.setdefault(task, {})[option] = value
+    return tasks
+
+
 def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
     """Return the training and held-out split of a folder, or of the config's k-NN evaluation.
 

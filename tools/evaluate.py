@@ -8,8 +8,7 @@ Features are extracted once and kept; what was interrupted, and a second protoco
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import DictAction
@@ -18,7 +17,7 @@ from ibot_mm.checkpoint import add_network_arguments
 from ibot_mm.checkpoint_evaluation import show_results
 from ibot_mm.engine.distributed import finish_processes, start_processes
 from ibot_mm.evaluation import GROUP, PROTOCOLS, TASKS, Options
-from ibot_mm.evaluation_request import Request, split_data
+from ibot_mm.evaluation_request import Request, split_data, split_options
 from ibot_mm.frozen_evaluation import evaluate_frozen
 from ibot_mm.functional.pooling import POOLINGS
 
@@ -72,15 +71,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
     )
     return parser.parse_args(argv)
-
-
-def split_options(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Split ``TASK.OPTION`` -> value by task."""
-    tasks: dict[str, dict[str, Any]] = {}
-    for key, value in given.items():
-        task, _, option = key.partition('.')
-        tasks.setdefault(task, {})[option] = value
-    return tasks
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .application import advice
+from .application import advice, read_options
 
 Words = Annotated[list[str], Parameter(consume_multiple=True)]
 Numbers = Annotated[list[int], Parameter(consume_multiple=True)]
@@ -59,7 +59,7 @@ def embed(
 def evaluate(
     checkpoint: str,
     /,
-    *,
+    *options: str,
     data: Words,
     protocols: Words = ['knn', 'linear', 'logistic'],
     out: Path = Path('work_dirs/evaluation'),
@@ -78,6 +78,7 @@ def evaluate(
 
     Args:
         checkpoint: Weights of any known format.
+        options: TASK.OPTION=VALUE, of single tasks, such as davis.topk=10
         data: Folder with train/CLASS and val/CLASS; NAME=FOLDER for a task with its own data.
         protocols: Names, see `ibot-mm list protocols`.
         out: Folder of results and features.
@@ -96,7 +97,7 @@ def evaluate(
     with advice():
         results = ibot_mm.evaluate(
             checkpoint, data, protocols, out, config, network, baselines, image_size, ks, epochs,
-            seed, num_workers,
+            seed, num_workers, options=read_options(options),
         )  # fmt: skip
     show_results(results)
 
