@@ -128,7 +128,7 @@ TOOLS = {
 }  # fmt: skip
 # Those that read no file of weights but what they have written themselves.
 OTHERS = {
-    *('ablate', 'diagnose', 'record_healthy_run'),
+    *('ablate', 'compare_monitors', 'diagnose', 'record_healthy_run'),
     *('check_config', 'check_images', 'check_kills', 'check_resume', 'demo', 'install'),
     *('list_components', 'make_demo_data', 'plot_curves', 'sweep_weights', 'try_timm_families'),
 }
