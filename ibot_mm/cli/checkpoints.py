@@ -17,7 +17,7 @@ def export(
 ) -> None:
     """Give a backbone to another library.
 
-    Example: `ibot-mm export runs/first/epoch_300.pth my_vits16 --to huggingface`
+    Example: `ibot-mm export runs/first/epoch_316.pth my_vits16 --to huggingface`
 
     Args:
         checkpoint: Weights of any known format.

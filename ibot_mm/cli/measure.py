@@ -28,7 +28,7 @@ def embed(
 ) -> None:
     """Write the features of all images of a folder.
 
-    Example: `ibot-mm embed runs/first/epoch_300.pth my/images --out features.npy`
+    Example: `ibot-mm embed runs/first/epoch_316.pth my/images --out features.npy`
 
     Args:
         checkpoint: Weights of any known format.
@@ -74,7 +74,7 @@ def evaluate(
 ) -> None:
     """Measure a network on frozen features; tools/evaluate.py has every option.
 
-    Example: `ibot-mm evaluate runs/first/epoch_300.pth --data my/classes --protocols knn linear`
+    Example: `ibot-mm evaluate runs/first/epoch_316.pth --data my/classes --protocols knn linear`
 
     Args:
         checkpoint: Weights of any known format.

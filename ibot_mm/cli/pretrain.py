@@ -47,6 +47,7 @@ def pretrain(
             images, out, model, weights, epochs, batch_size, config, read_options(options),
             devices, resume,
         )  # fmt: skip
-    print(f'The same training: python tools/train.py {path} --work-dir {out}')
+    tool = pretraining.TOOLS / 'train.py'
+    print(f'The same training: python {tool} {path} --work-dir {out}')
     if not plan_only:
         pretraining.run(path, devices, slurm)
