@@ -13,7 +13,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=10
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help clean $(foreach target,demo test test-fast test-all lint setup setup-full,$(target) run-$(target))
+.PHONY: help clean $(foreach target,demo docs test test-fast test-all lint setup setup-full,$(target) run-$(target))
 
 help:
 	@echo 'make demo        pre-train on two CPU cores, fine-tune; tables and pictures at the end'
@@ -21,6 +21,7 @@ help:
 	@echo 'make test-fast   the tests that take seconds'
 	@echo 'make test-all    all tests'
 	@echo 'make lint        ruff and mypy'
+	@echo 'make docs        the documentation site, in build/docs; a broken reference fails'
 	@echo 'make setup       only the set-up of pre-training'
 	@echo 'make setup-full  only the set-up of the tests: compiles operators, 11 minutes once'
 	@echo 'make clean       remove the environment and caches, not the compiled operators'
@@ -28,7 +29,7 @@ help:
 
 # Each of these runs its `run-` twin, then says how it went. `$(error)`, since after a failing
 # recipe make would say "Error 1" last.
-demo test test-fast test-all lint setup setup-full: %: run-%
+demo docs test test-fast test-all lint setup setup-full: %: run-%
 	$(if $(filter 0,$(shell cat $(STATUS))),@echo 'make $@: passed',$(error make $@ FAILED, the reason is above))
 
 run = @mkdir -p $(VENV) && ( $(1) ); echo $$? > $(STATUS)
@@ -53,6 +54,8 @@ run-test-all:
 	$(call run,$(SETUP) full && $(PYTEST))
 run-lint:
 	$(call run,$(SETUP) full && $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy ibot_mm)
+run-docs:
+	$(call run,$(SETUP) docs && $(BIN)/python -m sphinx -W --keep-going docs build/docs)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build docs/api *.egg-info .pytest_cache .ruff_cache .mypy_cache

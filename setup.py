@@ -46,6 +46,7 @@ setup(
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
     extras_require={
-        name: requirements(name) for name in ('onedl', 'openmmlab', 'demo', 'analysis', 'test')
+        name: requirements(name)
+        for name in ('onedl', 'openmmlab', 'demo', 'analysis', 'docs', 'test')
     },
 )

@@ -126,7 +126,7 @@ def fit_logistic_regression(
         features: Of shape (N, D); see :class:`Objective`.
         labels: Class ids (N,).
         num_classes: C.
-        weight_decay: λ of λ/2 |W|², above 0.
+        weight_decay: λ of ``λ/2 |W|²``, above 0.
         start: Weights (D, C) to begin with, such as those of a larger λ. Defaults to None, zeros.
         tolerance: Norm of the gradient to stop at, over its norm at zero. It also stops when
             rounding keeps a step from bringing anything. Defaults to 1e-6.

@@ -1,10 +1,10 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Install the tested environment into a virtual environment, nothing twice.
 
-Each stage builds on the one before: ``pretrain`` is what pre-training needs, without compiled
-operators; ``downstream`` adds mmcv's compiled operators, mmdet and mmseg; ``full`` adds the test
-tools. A finished stage leaves a stamp in the environment, which holds until a requirement file,
-setup.py or this script changes.
+Each stage builds on another: ``pretrain`` is what pre-training needs, without compiled operators;
+``docs`` adds to it what builds the documentation, ``downstream`` mmcv's compiled operators, mmdet
+and mmseg; ``full`` has both, and the test tools. A finished stage leaves a stamp in the
+environment, which holds until a requirement file, setup.py or this script changes.
 """
 
 import argparse
@@ -19,7 +19,10 @@ import tempfile
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-STAGES = ('pretrain', 'downstream', 'full')
+# Stage -> those that build on it.
+STAGES = dict(
+    pretrain=('docs', 'downstream', 'full'), docs=('full',), downstream=('full',), full=()
+)
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'ibot_mm' / 'wheels'
 
 # Run inside the environment: the folder of wheels compiled for these very versions, and the folder
@@ -63,7 +66,7 @@ class Environment:
         stamp = self.path / f'.ibot_mm-{stage}'
         if stamp.exists() and stamp.read_text() == self.fingerprint:
             return
-        for name in STAGES[STAGES.index(stage) :]:
+        for name in (stage, *STAGES[stage]):
             (self.path / f'.ibot_mm-{name}').unlink(missing_ok=True)
         getattr(self, stage)()
         stamp.write_text(self.fingerprint)
@@ -81,6 +84,10 @@ class Environment:
         self.pip('ibot_mm', 'install', '--no-deps', '--no-build-isolation', '--editable', '.')
         self.run('checking the imports', '-c', 'import ibot_mm, mmcv, mmpretrain')
 
+    def docs(self) -> None:
+        self.reach('pretrain')
+        self.pip('documentation', 'install', '-r', 'requirements/docs.txt')
+
     def downstream(self) -> None:
         self.reach('pretrain')
         self.compile_mmcv()
@@ -90,6 +97,7 @@ class Environment:
 
     def full(self) -> None:
         self.reach('downstream')
+        self.reach('docs')
         self.pip('test tools', 'install', '-r', 'requirements/test.txt')
 
     def create(self) -> None:

@@ -59,8 +59,9 @@ class CheckpointHook(CheckpointWriter):
         max_keep_ckpts (int): Checkpoints to keep, the newest; -1 for all. Defaults to -1.
         start_again (bool): Where the work dir has checkpoints and ``resume`` is not set, move them
             to a folder ``before_...`` in it and start. Defaults to False, an error.
-        save_optimizer, save_param_scheduler, save_last, save_best, rule, greater_keys, less_keys,
-            published_keys, save_begin: As mmengine's, with its defaults.
+        save_best (str | list[str], optional): As mmengine's, with its defaults. So are
+            ``save_optimizer``, ``save_param_scheduler``, ``save_last``, ``rule``, ``greater_keys``,
+            ``less_keys``, ``published_keys`` and ``save_begin``.
         out_dir (str, optional): As mmengine's; a folder of this machine. Defaults to None, the work
             dir.
 
