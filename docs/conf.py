@@ -39,7 +39,7 @@ napoleon_use_ivar = True
 copybutton_exclude = '.linenos, .gp'
 
 # Every reference to this package has to be found. Types of other packages are not linked, so that
-# the site is built without a network.
+# the site is built without a network; private bases and type variables do not have a place.
 nitpicky = True
-nitpick_ignore_regex = [(r'py:.*', r'(?!ibot_mm\b).*')]
+nitpick_ignore_regex = [(r'py:.*', r'(?!ibot_mm\b).*'), (r'py:class', r'.*\.(_\w+|[A-Z])')]
 suppress_warnings = ['ref.python']  # an error that a room names is found in its file as well

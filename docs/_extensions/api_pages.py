@@ -13,6 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 
 PACKAGE = 'ibot_mm'
+NAMES: dict[str, list[str]] = {}  # last name -> whole names
 
 
 def modules(name: str) -> Iterator[str]:
@@ -54,12 +55,15 @@ def write_pages(app: Sphinx) -> None:
 def find_by_last_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, contents: TextElement
 ) -> Element | None:
-    """Find what docstrings name as configs do, `ibot_mm.IBOTHead`, or alone, as within one room."""
-    target = node.get('reftarget', '').removeprefix(f'{PACKAGE}.')
-    if node.get('refdomain') != 'py' or not target:
+    """Find a name as configs have it, `ibot_mm.IBOTHead`, as it is imported, or alone."""
+    *parents, last = node.get('reftarget', '').removeprefix(f'{PACKAGE}.').split('.')
+    if node.get('refdomain') != 'py' or not last:
         return None
     objects = env.domains.python_domain.objects
-    found = [name for name in objects if f'.{name}'.endswith(f'.{target}')]
+    if not NAMES:  # all pages are read by now
+        for name in objects:
+            NAMES.setdefault(name.rpartition('.')[2], []).append(name)
+    found = [name for name in NAMES.get(last, []) if set(parents) <= set(name.split('.'))]
     if not found:
         return None
     name = min(found, key=lambda name: (name.count('.'), name))

@@ -107,7 +107,7 @@ class Rule:
     """What a format settles of a part that its tensors do not show.
 
     Args:
-        part: Name of the part, see :data:`ibot_mm.checkpoint.PARTS`.
+        part: Name of the part, see ``ibot_mm.checkpoint.PARTS``.
         value: The part's value; None where it is one thing in some networks and another in others,
             so that it must be told.
         when: Whether the rule holds, given the prefix of a network and the names in it, ours and

@@ -48,7 +48,8 @@ def _cells(model: dict[str, Any]) -> list[str]:
 
 
 def _result(result: dict[str, Any]) -> str:
-    values = ', '.join(f'{name} {value}' for name, value in result['Metrics'].items())
+    names = [name.replace(' Top 1 Accuracy', '') for name in result['Metrics']]
+    values = ', '.join(f'{n} {value}' for n, value in zip(names, result['Metrics'].values()))
     return f'{values} ({result["Dataset"]})'
 
 
