@@ -5,10 +5,10 @@ from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ibot_mm.version import __version__
 
+from .results import table_of
 from .run import Run, read_run
 
 TEMPLATE = Path(__file__).with_name('page.html')
@@ -42,7 +42,7 @@ def write_report(folders: Sequence[str | Path], out: str | Path = 'report.html')
     page = environment.from_string(TEMPLATE.read_text()).render(
         runs=runs,
         comparison=_compare(runs),
-        rows_of=_rows,
+        rows_of=table_of,
         date=f'{datetime.now():%Y-%m-%d}',
         version=__version__,
     )
@@ -51,23 +51,6 @@ def write_report(folders: Sequence[str | Path], out: str | Path = 'report.html')
     temporary.write_text(page)
     temporary.replace(out)
     return out
-
-
-def _rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of an evaluation's table."""
-    columns = results['summary']
-    first = next(iter(columns.values()))
-    rows = []
-    for row in first:
-        key = row['protocol'], row['metric']
-        values = {
-            name: next((r['value'] for r in of if (r['protocol'], r['metric']) == key), None)
-            for name, of in columns.items()
-        }
-        cells = ['' if value is None else f'{value:.1f}' for value in values.values()]
-        published = '' if row['published'] is None else f'{row["published"]:.1f}'
-        rows.append([*key, *cells, published])
-    return ['protocol', 'metric', *columns, 'published'], rows
 
 
 def _compare(runs: Sequence[Run]) -> dict[str, list[str]]:

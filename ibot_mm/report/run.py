@@ -1,7 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """What a work directory tells of its training, finished or not."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +12,11 @@ from mmengine.config import Config
 
 from ibot_mm.diagnosis import diagnose, knn_curve
 from ibot_mm.engine.checkpointing import list_checkpoints
-from ibot_mm.frozen_evaluation import RESULTS
 from ibot_mm.visualization import find_scalars, read_curves
 from ibot_mm.visualization.health import draw_health
 
 from .base import nearest_base
+from .results import find_results
 
 VERSIONS = ('PyTorch', 'TorchVision', 'MMEngine')
 
@@ -86,8 +85,7 @@ def read_run(folder: str | Path) -> Run:
         for name, curve in curves.items()
         if '/' in name and not name.startswith('monitor/')
     } | {n: (c[-1][1], max(v for _, v in c)) for n, c in curves.items() if n in ('mIoU', 'aAcc')}
-    for path in sorted(folder.rglob(RESULTS)):
-        run.evaluations[str(path.parent.relative_to(folder))] = json.loads(path.read_text())
+    run.evaluations = find_results(folder)
     for path in sorted(folder.rglob('*.png')):
         if path.name != 'health.png':
             run.figures[path.relative_to(folder).with_suffix('').as_posix()] = path.read_bytes()

@@ -120,4 +120,5 @@ def test_wrong_input(run, tmp_path):
 def test_the_nearest_config_of_other_rooms():
     cfg = Config.fromfile(CONFIGS / 'cls/linear_vitb16_100e_in1k.py')
     assert nearest_base(cfg) == ('cls/linear_vitb16_100e_in1k.py', {})
-    assert flatten(dict(a=dict(b=(1, 2), _scope_='x'), c=3)) == {'a.b': [1, 2], 'c': 3}
+    nested = dict(a=dict(b=(1, (2, [(3,)])), _scope_='x'), c=3)
+    assert flatten(nested) == {'a.b': [1, [2, [[3]]]], 'c': 3}
