@@ -97,14 +97,20 @@ def _length(meta: Mapping[str, Any], cfg: Mapping[str, Any]) -> str:
     return ', '.join(parts) or UNKNOWN
 
 
+def start_of(config: Mapping[str, Any]) -> str | None:
+    """Return the checkpoint that a config starts from; None for random weights."""
+    model = config.get('model') or {}
+    inits = [model.get('init_cfg'), (model.get('backbone') or {}).get('init_cfg')]
+    listed = [one for init in inits for one in (init if isinstance(init, list) else [init])]
+    found = [one['checkpoint'] for one in listed if one and one.get('checkpoint')]
+    start = config.get('load_from') or next(iter(found), None)
+    return str(start) if start else None
+
+
 def _start(checkpoint: Checkpoint) -> str:
     if not is_ibot(checkpoint):
         return UNKNOWN
-    inits = [_at(model_of(checkpoint), *keys, 'init_cfg') for keys in ((), ('backbone',))]
-    listed = [one for init in inits for one in (init if isinstance(init, list) else [init])]
-    found = [one['checkpoint'] for one in listed if isinstance(one, dict) and 'checkpoint' in one]
-    load_from = checkpoint.training_config.get('load_from')
-    return f'`{load_from or found[0]}`' if load_from or found else 'random weights'
+    return start_of(checkpoint.training_config) or 'random weights'
 
 
 def _time(text: Any) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 
 from ibot_mm.frozen_evaluation import RESULTS
 
+COMPARISON = 'metrics.json'  # of tools/analysis_tools/compare_initialization.py
+SIDES = dict(pretrained='pre-trained', scratch='from scratch')
+
 Table = tuple[list[str], list[list[str]]]  # header and rows
 
 
@@ -45,3 +48,29 @@ def table_of(results: dict[str, Any]) -> Table:
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return header, rows
+
+
+def find_comparisons(folder: Path) -> dict[str, Table]:
+    """Read what was trained from a network's weights and from scratch, below its folder.
+
+    Args:
+        folder: A work directory.
+
+    Returns:
+        Tables of metrics, by the folder of each comparison.
+    """
+    found = {}
+    for path in sorted(folder.rglob(COMPARISON)):
+        sides = json.loads(path.read_text())
+        if set(sides) == set(SIDES):
+            rows = [
+                [name, *(number(sides[side].get(name)) for side in SIDES)]
+                for name in sides['pretrained']
+            ]
+            found[str(path.parent.relative_to(folder))] = ['metric', *SIDES.values()], rows
+    return found
+
+
+def number(value: float | None) -> str:
+    """Write a number with four digits; nothing for None, nor for mmdet's -1 (no such objects)."""
+    return '' if value is None or value == -1 else f'{value:.4g}'

@@ -11,9 +11,13 @@ import transformers
 import yaml
 from PIL import Image
 
-from ibot_mm.checkpoint import Checkpoint, CheckpointError, export_checkpoint
+from ibot_mm.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    export_checkpoint,
+    rebuild_backbone,
+)
 from ibot_mm.models import MaskedVisionTransformer
-from ibot_mm.recipe import CONFIGS
 from ibot_mm.report import write_export_and_card
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -30,23 +34,9 @@ def network():
 
 
 @pytest.fixture
-def trained(network, tmp_path):
-    """A checkpoint as a pre-training saves it, and an evaluation of it and of another."""
-    from mmengine.config import Config
-
-    cfg = Config.fromfile(CONFIGS / 'pretrain/ibot_vit_demo.py')
-    cfg.model.backbone.update(arch=ARCH)
-    cfg.model.data_preprocessor.mean = [127.5, 127.5, 127.5]
-    state = {f'teacher.backbone.{name}': t for name, t in network.state_dict().items()}
-    state |= {f'backbone.{name}': t + 1 for name, t in network.state_dict().items()}
-    meta = dict(
-        cfg=cfg.pretty_text, epoch=24, iter=1104, images_per_iteration=64, images_seen=70656,
-        seed=7, time='20260102_030405', mmengine_version='0.10.12', ibot_mm_version='0.1.0',
-        ibot_mm_commit='abc1234',
-    )  # fmt: skip
-    path = tmp_path / 'run/epoch_24.pth'
-    path.parent.mkdir()
-    torch.save(dict(state_dict=state, meta=meta), path)
+def trained(run):
+    """The run's checkpoint, with an evaluation of it and one of an earlier checkpoint."""
+    path = run.rename(run.with_name('run')) / 'epoch_24.pth'
     for name, value in (('epoch_24.pth', 61.25), ('epoch_12.pth', 12.5)):
         folder = path.parent / f'of_{name}'
         folder.mkdir()
@@ -83,7 +73,7 @@ def run_lines(body, folder):
     return space
 
 
-def test_the_card_of_a_training(trained, network, tmp_path, monkeypatch):
+def test_the_card_of_a_training(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = write(trained, 'vit', license='cc-by-4.0', datasets=['me/my-images'])
     assert text.startswith('vit/README.md: the model card, license of the weights cc-by-4.0')
@@ -113,7 +103,8 @@ def test_the_card_of_a_training(trained, network, tmp_path, monkeypatch):
     assert '12.5' not in body  # of another checkpoint
     space = run_lines(body, tmp_path)
     assert type(space['prepare']) is transformers.BitImageProcessor
-    assert space['prepare'].image_mean == [0.5, 0.5, 0.5]  # as the training had it
+    assert space['prepare'].image_mean == [0.485, 0.456, 0.406]  # as the training had it
+    network, _ = rebuild_backbone(trained)
     with torch.no_grad():
         expected = network(space['pixels'])[-1]
     torch.testing.assert_close(space['feature'], expected[:, 0], atol=1e-5, rtol=1e-5)
