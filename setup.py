@@ -37,6 +37,7 @@ setup(
             'py.typed',
             'visualization/*.json',
             'report/*.html',
+            'report/*.md',
             '.mim/**/*.py',
             '.mim/**/*.sh',
             '.mim/**/*.yml',

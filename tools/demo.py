@@ -1,7 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """The demo: pre-train a small ViT, show what it has learned, and let it help where labels are few.
 
-Runs the commands that a user would run, and shows each. What is finished is not done again.
+Runs the commands that a user would run, and shows each. What is finished is not done again. At the
+end stand a report, one page with all of it, and a table.
 """
 
 import argparse
@@ -112,7 +113,14 @@ def draw_predictions(config: str, checkpoint: Path) -> None:
     ]
     picture = work_dir / 'predictions.png'
     run('tools/analysis_tools/visualize_predictions.py', config, *columns, '--out', picture)
-    console.print(f'Predictions: {picture}')
+
+
+def write_report(start: float) -> None:
+    """Write the page about the training and all that came of it, and name it."""
+    report = WORK_DIR / 'report.html'
+    run('-m', 'ibot_mm', 'report', WORK_DIR, '--out', report)
+    console.print(f'\n[bold]Report, to be opened in a browser: {report}[/bold]', highlight=False)
+    console.print(f'This stage took {(time.time() - start) / 60:.1f} minutes.')
 
 
 def show(rows: Rows) -> None:
@@ -146,7 +154,6 @@ def show_pretraining() -> None:
     """Pre-train, and compare the teacher with the same network untrained and with pixels."""
     start = time.time()
     checkpoint = pretrain()
-    minutes = (time.time() - start) / 60
     rows = measure_classification(checkpoint)
     attention, curves = WORK_DIR / 'attention.png', WORK_DIR / 'curves.png'
     run(
@@ -154,10 +161,8 @@ def show_pretraining() -> None:
         *('--image-size', '64', '--out', attention),
     )
     run('tools/analysis_tools/plot_curves.py', WORK_DIR, '--out', curves)
-    console.print(f'\nAttention maps: {attention}\nCurves: {curves}')
-    console.print(
-        f'Data and training took {minutes:.1f} minutes, all {(time.time() - start) / 60:.1f}.'
-    )
+    write_report(start)
+    console.print(f'Attention maps: {attention}\nCurves: {curves}')
     show(rows)
 
 
@@ -169,7 +174,7 @@ def show_transfer() -> None:
     for config, titles in TRANSFER.items():
         rows |= fine_tune(config, checkpoint, titles)
         draw_predictions(config, checkpoint)
-    console.print(f'This stage took {(time.time() - start) / 60:.1f} minutes.')
+    write_report(start)
     show(rows)
 
 

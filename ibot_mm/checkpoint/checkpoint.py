@@ -5,7 +5,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -81,21 +81,29 @@ class Checkpoint:
             raise CheckpointError(f'{self.location} cannot be used: {error}.') from error
 
     @cached_property
-    def backbone_config(self) -> dict[str, Any]:
-        """``model.backbone`` of the config that mmengine stores; empty where there is none.
+    def training_config(self) -> dict[str, Any]:
+        """The config that mmengine stores, top-level name -> value; empty where there is none.
 
-        The text is parsed and never run: what is not a literal makes it empty too.
+        The text is parsed and never run: what is not a literal is left out.
         """
         text = self.meta.get('cfg')
+        config: dict[str, Any] = {}
         try:
             statements = ast.parse(text).body if isinstance(text, str) else []
-            for statement in statements:
-                if isinstance(statement, ast.Assign) and _is_model(statement):
-                    backbone = _literal(statement.value)['backbone']
-                    return backbone if isinstance(backbone, dict) else {}
-        except (SyntaxError, ValueError, TypeError, KeyError):
-            pass  # a config that says nothing readable
-        return {}
+        except (SyntaxError, ValueError):
+            return config  # a config that says nothing readable
+        for statement in statements:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                with suppress(SyntaxError, ValueError, TypeError):
+                    config[statement.targets[0].id] = _literal(statement.value)
+        return config
+
+    @cached_property
+    def backbone_config(self) -> dict[str, Any]:
+        """``model.backbone`` of :attr:`training_config`; empty where there is none."""
+        model = self.training_config.get('model')
+        backbone = model.get('backbone') if isinstance(model, dict) else None
+        return backbone if isinstance(backbone, dict) else {}
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -124,10 +132,6 @@ def _flatten(content: Any, path: str = '') -> Iterator[tuple[str, Tensor]]:
             yield path + key, value
         else:
             yield from _flatten(value, f'{path}{key}.')
-
-
-def _is_model(statement: ast.Assign) -> bool:
-    return [ast.unparse(target) for target in statement.targets] == ['model']
 
 
 def _literal(node: ast.expr) -> Any:

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Literal
 
 from .application import advice
-from .measure import Network
+from .measure import Network, Words
 
 
 def export(
@@ -13,9 +13,11 @@ def export(
     *,
     to: Literal['timm', 'huggingface', 'mmpretrain', 'published', 'onnx'],
     network: Network = 'teacher',
+    license: str | None = None,
+    datasets: Words = [],
     overwrite: bool = False,
 ) -> None:
-    """Give a backbone to another library.
+    """Give a backbone to another library; for huggingface with a model card.
 
     Example: `ibot-mm export runs/first/epoch_316.pth my_vits16 --to huggingface`
 
@@ -24,14 +26,17 @@ def export(
         out: File to write, or folder for huggingface.
         to: Library; published is the original code's, onnx a graph.
         network: Where the checkpoint has both.
+        license: Of the weights, for the model card, such as apache-2.0. Default: unknown
+        datasets: Names of the training's images on Hugging Face, for the model card.
         overwrite: Replace what is there.
     """
     from ibot_mm.checkpoint import (
+        Checkpoint,
         check_output,
         export_checkpoint,
         rebuild_backbone,
-        write_export,
     )
+    from ibot_mm.report import write_export_and_card
 
     with advice():
         if to == 'onnx':
@@ -43,9 +48,14 @@ def export(
             export_onnx(backbone, out)
             print(out)
             return
-        content, config, loaded = export_checkpoint(checkpoint, to, network=network)
+        opened = Checkpoint.open(checkpoint)
+        content, config, loaded = export_checkpoint(opened, to, network=network)
         print(loaded or '')
-        print(write_export(out, content, config, overwrite))
+        print(
+            write_export_and_card(
+                out, opened, content, config, network, license, datasets, overwrite
+            )
+        )
 
 
 def convert(

@@ -9,8 +9,11 @@ from typing import Any
 from mmengine.config import Config
 
 CONFIGS = Path(__file__).parents[1] / '.mim/configs'
-# What a run writes itself, or says where, not what, it was.
-OWN = ('work_dir', 'launcher', 'resume', 'load_from', 'custom_imports', 'env_cfg', 'log_level')
+# What a run writes itself, or says where, not what, it was; and names that configs keep for reuse.
+OWN = (
+    *('work_dir', 'launcher', 'resume', 'load_from', 'custom_imports', 'env_cfg', 'log_level'),
+    *('data_root', 'train_pipeline', 'val_pipeline', 'test_pipeline'),
+)
 
 
 def nearest_base(cfg: Config) -> tuple[str, dict[str, tuple[Any, Any]]]:
@@ -50,7 +53,12 @@ def flatten(node: Any, prefix: str = '') -> dict[str, Any]:
             if key not in ('_scope_', '_delete_'):
                 flat |= flatten(value, f'{prefix}.{key}' if prefix else str(key))
         return flat
-    return {prefix: list(node) if isinstance(node, tuple) else node}
+    return {prefix: _lists(node)}
+
+
+def _lists(value: Any) -> Any:
+    """Make tuples lists, on all levels: a written config has lists where its base had tuples."""
+    return [_lists(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _room(cfg: Config) -> str:

@@ -5,27 +5,35 @@ from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ibot_mm.version import __version__
 
+from .results import number, table_of
 from .run import Run, read_run
 
 TEMPLATE = Path(__file__).with_name('page.html')
 
 
-def write_report(folders: Sequence[str | Path], out: str | Path = 'report.html') -> Path:
+def write_report(
+    folders: Sequence[str | Path],
+    out: str | Path = 'report.html',
+    images: str | Path | None = None,
+    with_pictures: bool = True,
+) -> Path:
     """Write one self-contained HTML file about one training or several, side by side.
 
     Args:
         folders: Work directories.
         out: File to write; one that is there is replaced.
+        images: Folder of images in which the networks are shown. Defaults to None, those of each
+            run's data.
+        with_pictures: Whether to draw what the networks see. Defaults to True.
 
     Returns:
         The file.
 
     Raises:
-        FileNotFoundError: If a folder has no logs or no config.
+        FileNotFoundError: If a folder has no logs or no config, or ``images`` is not there.
         ValueError: If a folder is named twice, or ``out`` is not an HTML file.
     """
     import jinja2
@@ -36,13 +44,16 @@ def write_report(folders: Sequence[str | Path], out: str | Path = 'report.html')
     paths = [Path(folder) for folder in folders]
     if twice := [path for i, path in enumerate(paths) if path in paths[:i]]:
         raise ValueError(f'{twice[0]} is named twice')
-    runs = [read_run(path) for path in paths]
+    if images is not None and not Path(images).is_dir():
+        raise FileNotFoundError(f'{images} is not a folder of images')
+    runs = [read_run(path, images, with_pictures) for path in paths]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters['picture'] = lambda png: b64encode(png).decode()
     page = environment.from_string(TEMPLATE.read_text()).render(
         runs=runs,
         comparison=_compare(runs),
-        rows_of=_rows,
+        rows_of=table_of,
+        number=number,
         date=f'{datetime.now():%Y-%m-%d}',
         version=__version__,
     )
@@ -53,29 +64,12 @@ def write_report(folders: Sequence[str | Path], out: str | Path = 'report.html')
     return out
 
 
-def _rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of an evaluation's table."""
-    columns = results['summary']
-    first = next(iter(columns.values()))
-    rows = []
-    for row in first:
-        key = row['protocol'], row['metric']
-        values = {
-            name: next((r['value'] for r in of if (r['protocol'], r['metric']) == key), None)
-            for name, of in columns.items()
-        }
-        cells = ['' if value is None else f'{value:.1f}' for value in values.values()]
-        published = '' if row['published'] is None else f'{row["published"]:.1f}'
-        rows.append([*key, *cells, published])
-    return ['protocol', 'metric', *columns, 'published'], rows
-
-
 def _compare(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return quantity -> last value of each run, where there are several."""
     if len(runs) < 2:
         return {}
     names = sorted({name for run in runs for name in run.metrics})
     return {
-        name: [f'{run.metrics[name][0]:.2f}' if name in run.metrics else '' for run in runs]
+        name: [number(run.metrics[name][0]) if name in run.metrics else '' for run in runs]
         for name in names
     }

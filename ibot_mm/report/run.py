@@ -1,25 +1,30 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """What a work directory tells of its training, finished or not."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from ibot_mm.checkpoint import Checkpoint, CheckpointError
 from ibot_mm.diagnosis import diagnose, knn_curve
 from ibot_mm.engine.checkpointing import list_checkpoints
-from ibot_mm.frozen_evaluation import RESULTS
 from ibot_mm.visualization import find_scalars, read_curves
 from ibot_mm.visualization.health import draw_health
 
 from .base import nearest_base
+from .commands import evaluation_command, training_command
+from .energy import energy_estimate
+from .origin import ALGORITHMS, UNKNOWN, start_of, training_facts
+from .pictures import Figures, draw_pictures, find_figures, png_of
+from .results import Table, find_comparisons, find_results
+from .usage import Usage, usage_of
 
 VERSIONS = ('PyTorch', 'TorchVision', 'MMEngine')
+Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
 @dataclass
@@ -33,102 +38,148 @@ class Run:
         delta: Key -> values of the base and of the run.
         verdict: Of its health, or why there is none.
         findings: Evidence and advice.
-        figures: Title -> PNG.
+        curves: PNG of its curves, if it is a pre-training.
         metrics: Validated quantity -> its last and its best value; the largest is the best.
         evaluations: Contents of ``results.json`` files below the folder, by their folder.
+        comparisons: Tables of what was trained from its weights and from scratch, by their folder.
+        seen: Title -> PNG of what the network sees.
+        figures: Title -> PNG of what lies in the folder.
+        commands: What gives the training and its numbers again.
         checkpoint: The newest, if there is one.
+        usage: How its weights are used, if they are of a pre-training.
+        missing: What is not on the page, and why.
     """
 
     folder: Path
     facts: dict[str, str]
     base: str
     delta: dict[str, tuple[Any, Any]]
-    verdict: str
+    verdict: str = ''
     findings: list[tuple[str, str]] = field(default_factory=list)
-    figures: dict[str, bytes] = field(default_factory=dict)
+    curves: bytes | None = None
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    comparisons: dict[str, Table] = field(default_factory=dict)
+    seen: Figures = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
     checkpoint: Path | None = None
+    usage: Usage | None = None
+    missing: list[str] = field(default_factory=list)
 
 
-def read_run(folder: str | Path) -> Run:
-    """Read logs, config, evaluations and pictures of a work directory.
+def read_run(
+    folder: str | Path, images: str | Path | None = None, with_pictures: bool = True
+) -> Run:
+    """Read logs, config, evaluations, pictures and the newest checkpoint of a work directory.
 
     Args:
         folder: Of ``tools/train.py`` or ``ibot-mm pretrain``; the training may still go on, or
             have died.
+        images: Folder of images in which the network is shown. Defaults to None, those of the
+            run's data.
+        with_pictures: Whether to draw what the network sees. Defaults to True.
 
     Returns:
-        All that was found; what is not there is left out.
+        All that was found.
 
     Raises:
         FileNotFoundError: If there are no logs or no config.
     """
     folder = Path(folder)
     curves, unit = read_curves(find_scalars(folder))
-    cfg = _config(folder)
+    path = _config(folder)
+    cfg = Config.fromfile(path)
+    is_pretraining = cfg.model.get('type') in ALGORITHMS
     base, delta = nearest_base(cfg)
-    checkpoints = list_checkpoints(folder)
-    run = Run(folder, _facts(folder, cfg, curves, unit), base, delta, '')
-    run.checkpoint = checkpoints[0] if checkpoints else None
-    try:
-        found = diagnose(folder)
-    except ValueError as error:  # not a pre-training
-        run.verdict = f'not judged: {error}'
-    else:
-        run.verdict = found.verdict
-        run.findings = [(finding.evidence, finding.advice) for finding in found.findings]
-        figure, drawn = draw_health(found.curves | dict(knn=knn_curve(found.curves)), ''), BytesIO()
-        figure.savefig(drawn, dpi=110)
-        run.figures['Curves'] = drawn.getvalue()
+    run = Run(folder, _facts(folder, cfg, curves, unit), base, delta)
+    _judge(run)
     run.metrics = {
         name: (curve[-1][1], max(value for _, value in curve))
         for name, curve in curves.items()
-        if '/' in name and not name.startswith('monitor/')
-    } | {n: (c[-1][1], max(v for _, v in c)) for n, c in curves.items() if n in ('mIoU', 'aAcc')}
-    for path in sorted(folder.rglob(RESULTS)):
-        run.evaluations[str(path.parent.relative_to(folder))] = json.loads(path.read_text())
-    for path in sorted(folder.rglob('*.png')):
-        if path.name != 'health.png':
-            run.figures[path.relative_to(folder).with_suffix('').as_posix()] = path.read_bytes()
+        if name in ('mIoU', 'mAcc', 'aAcc') or ('/' in name and not name.startswith('monitor/'))
+    }
+    run.evaluations = find_results(folder)
+    run.comparisons = find_comparisons(folder)
+    run.figures, run.missing = find_figures(folder)
+    run.commands = [training_command(path, folder)]
+    run.commands += [evaluation_command(results) for results in run.evaluations.values()]
+    run.checkpoint = next(iter(list_checkpoints(folder)), None)
+    if run.checkpoint is not None and is_pretraining:
+        try:
+            _read_checkpoint(run, run.checkpoint)
+        except CheckpointError as error:
+            run.missing.append(f'how its weights are used: {error}')
+        else:
+            if with_pictures:
+                run.seen, reasons = draw_pictures(run.checkpoint, path, cfg, images)
+                run.missing += reasons
     return run
 
 
-def _config(folder: Path) -> Config:
-    written = sorted(folder.glob('*/vis_data/config.py'))
-    files = written or sorted(folder.glob('*.py'))
+def _read_checkpoint(run: Run, path: Path) -> None:
+    opened = Checkpoint.open(path)
+    told = training_facts(opened)
+    run.facts |= {name: told[name] for name in ('ibot-mm', 'commit of ibot-mm')}
+    run.usage = usage_of(opened)
+
+
+def _judge(run: Run) -> None:
+    """Set verdict, findings and curves."""
+    try:
+        found = diagnose(run.folder)
+    except ValueError as error:  # not a pre-training
+        run.verdict = f'not judged: {error}'
+        return
+    run.verdict = found.verdict
+    run.findings = [(finding.evidence, finding.advice) for finding in found.findings]
+    run.curves = png_of(draw_health(found.curves | dict(knn=knn_curve(found.curves)), ''))
+
+
+def _config(folder: Path) -> Path:
+    files = sorted(folder.glob('*/vis_data/config.py')) or sorted(folder.glob('*.py'))
     if not files:
         raise FileNotFoundError(f'{folder} has no config, as a training writes one')
-    return Config.fromfile(files[-1])
+    return files[-1]
 
 
-def _facts(
-    folder: Path, cfg: Config, curves: Mapping[str, Sequence[tuple[float, float]]], unit: str
-) -> dict[str, str]:
-    data = cfg.train_dataloader.dataset
+def _facts(folder: Path, cfg: Config, curves: Curves, unit: str) -> dict[str, str]:
     log = _log(folder)
     length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
     position = max((curve[-1][0] for curve in curves.values()), default=0.0)
     times = [value for _, value in curves.get('time', ())]
     iterations = max((value for _, value in curves.get('iter', ())), default=0.0)
-    seconds = iterations * sum(times) / len(times) if times else 0.0
+    hours = iterations * sum(times) / len(times) / 3600 if times else 0.0
     processes = int(_first(r'GPU number: (\d+)', log) or 1)
     on_gpu = _first(r'CUDA available: (\w+)', log) == 'True'
+    device = _first(r'^\s*GPU [\d,]+: (.+)$', log) if on_gpu else 'CPU'
+    batch = cfg.train_dataloader.get('batch_size')
     facts = dict(
-        images=f'{data.get("data_root", "")} {data.get("data_prefix", "")}'.strip(),
-        batch=f'{cfg.train_dataloader.batch_size} x {processes}',
-        length=f'{length} {unit}s, {min(position / length, 1):.0%} done' if length else 'unknown',
-        hours=f'{seconds / 3600:.2f} in steps, without evaluations',
+        images=_images(cfg) or UNKNOWN,
+        batch=f'{batch} x {processes}' if batch else UNKNOWN,
+        length=f'{length} {unit}s, {min(position / length, 1):.0%} done' if length else UNKNOWN,
+        hours=f'{hours:.2f} in steps, without evaluations' if times else UNKNOWN,
+        device=device or UNKNOWN,
     )
-    if on_gpu:
-        facts['GPU-hours'] = f'{processes * seconds / 3600:.1f}'
-    facts['device'] = _first(r'^\s*GPU [\d,]+: (.+)$', log) or 'CPU'
-    facts['energy'] = 'not measured'
-    facts['Python'] = _first(r'^\s*Python: (\S+)', log) or 'unknown'
+    if on_gpu and times:
+        facts['GPU-hours'] = f'{processes * hours:.1f}'
+        if energy := energy_estimate(device or '', processes * hours):
+            facts['energy'] = energy
+    facts['started from'] = start_of(cfg) or 'random weights'
+    facts['Python'] = _first(r'^\s*Python: (\S+)', log) or UNKNOWN
     for name in VERSIONS:
         if value := _first(rf'^\s*{re.escape(name)}: (.+)$', log):
             facts[name] = value
     return facts
+
+
+def _images(cfg: Config) -> str:
+    data: Any = cfg.train_dataloader.get('dataset') or {}
+    while 'dataset' in data:  # such as RepeatDataset's
+        data = data['dataset']
+    prefix = data.get('data_prefix', '')
+    places = prefix.values() if isinstance(prefix, Mapping) else [prefix]
+    return ' '.join(map(str, filter(None, [data.get('data_root'), *places])))
 
 
 def _log(folder: Path) -> str:

@@ -23,6 +23,7 @@ from ibot_mm.engine.checkpointing import (
 from ibot_mm.engine.checkpointing.compare import first_difference
 from ibot_mm.engine.distributed import prepare_cpu_processes
 from ibot_mm.registry import HOOKS
+from ibot_mm.version import __version__, find_commit
 
 pytestmark = pytest.mark.slow
 
@@ -51,8 +52,11 @@ def test_the_best_checkpoint_is_replaced_after_the_better_one_is_saved(
     monkeypatch.setattr('ibot_mm.engine.checkpointing.save.write_checkpoint', write)
     runner = train(short_config, Improve())
     assert present == [[], [best.format(1)], [best.format(2)]]
-    names = [path.name for path in Path(runner.work_dir).glob('best*')]
+    saved = list(Path(runner.work_dir).glob('best*'))
+    names = [path.name for path in saved]
     assert names == [best.format(3)]
+    meta = read_checkpoint(saved[0])['meta']  # what made it, for a model card
+    assert meta['ibot_mm_version'] == __version__ and meta['ibot_mm_commit'] == find_commit()
     assert runner.message_hub.get_info('best_ckpt').endswith(names[0])
 
 

@@ -60,7 +60,8 @@ def demo(monkeypatch):
         'fine_tune',
         lambda config, checkpoint, titles: {t: dict(teacher=2.0, untrained=1.0) for t in titles},
     )
-    module.rows = rows
+    module.rows, module.commands = rows, []
+    monkeypatch.setattr(module, 'run', lambda *words: module.commands.append(words))
     return module
 
 
@@ -84,6 +85,16 @@ def test_demo_fails_unless_ahead_in_every_row(title, values, message, demo, caps
     wanted = ('knn, top1', 'clustering, nmi', '300 labels', 'box AP', 'mask AP', 'mIoU')
     assert all(name in printed for name in wanted)
     assert 'pixels' in printed and '45.0' in printed
+
+
+@pytest.mark.parametrize('stage', ['show_pretraining', 'show_transfer'])
+def test_demo_ends_with_the_report(stage, demo, capsys):
+    getattr(demo, stage)()
+    report = demo.WORK_DIR / 'report.html'
+    assert demo.commands[-1] == ('-m', 'ibot_mm', 'report', demo.WORK_DIR, '--out', report)
+    first, *rest = capsys.readouterr().out.split('\n')[1:]
+    assert first == f'Report, to be opened in a browser: {report}'
+    assert any('raw pixels' in line for line in rest)
 
 
 def test_results_of_tools_become_rows(demo, monkeypatch, tmp_path):

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
+import torch
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ibot_mm.engine.mmengine_state import accumulation_of
+from ibot_mm.version import __version__, find_commit
 
 from .errors import DiskFullError, is_disk_full, run_on_main
 from .finite import find_nonfinite
@@ -97,6 +99,9 @@ def _collect(
         experiment_name=runner.experiment_name,
         time=time.strftime('%Y%m%d_%H%M%S'),
         mmengine_version=mmengine.__version__,
+        torch_version=str(torch.__version__),
+        ibot_mm_version=__version__,
+        ibot_mm_commit=find_commit(),
     )
     if hasattr(runner.train_dataloader.dataset, 'metainfo'):
         meta['dataset_meta'] = runner.train_dataloader.dataset.metainfo
