@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 try:
     from torch.distributed.tensor import DTensor, distribute_tensor
@@ -20,6 +20,11 @@ except ImportError:  # torch before 2.5, or built without processes
 def is_sharded(tensor: Any) -> bool:
     """Tell whether a tensor is shared by processes."""
     return DTensor is not None and isinstance(tensor, DTensor)
+
+
+def has_shards(module: nn.Module) -> bool:
+    """Tell whether processes share parameters of a module."""
+    return any(map(is_sharded, module.parameters()))
 
 
 @torch.no_grad()
