@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
+from yapf.yapflib import yapf_api
 
 from ibot_mm.datasets import stack_samples
 from ibot_mm.engine.distributed import prepare_cpu_processes
@@ -79,6 +80,12 @@ class Losses(Hook):
         values = torch.stack([outputs['loss_cls'].detach(), outputs['loss_patch'].detach()])
         all_reduce(values, op='mean')
         self.values.append(values)
+
+
+def prepare_process():
+    """Compute in float64, since Adam magnifies the rounding of gradients near 0; no layout."""
+    torch.set_default_dtype(torch.float64)
+    yapf_api.FormatCode = lambda text, **kwargs: (text, True)  # a second for each config
 
 
 def run(changes, work_dir, *hooks, launcher='none', batch_size=BATCH_SIZE):

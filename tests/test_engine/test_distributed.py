@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from equal_training import BAD_STEP, VARIANTS, run, state_of
+from equal_training import BAD_STEP, VARIANTS, prepare_process, run, state_of
 from mmengine.dist import is_main_process
 
 from ibot_mm.engine.distributed import finish_processes
@@ -25,7 +25,7 @@ def test_two_processes_equal_one(tmp_path, call_together, double):
 
 
 def main(folder):
-    torch.set_default_dtype(torch.float64)
+    prepare_process()
     for variant in VARIANTS:
         runner, losses = run(VARIANTS[variant], folder / 'together', launcher='pytorch')
         assert runner.cfg.model_wrapper_cfg.gradient_as_bucket_view

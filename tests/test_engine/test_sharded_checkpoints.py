@@ -6,13 +6,15 @@ import os
 import pickle
 import runpy
 import shutil
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from equal_training import VARIANTS, run
+from equal_training import VARIANTS, prepare_process, run
+from mmengine.registry import MODELS, DefaultScope
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.testing import assert_close
@@ -31,6 +33,7 @@ from ibot_mm.engine.checkpointing.shard_writing import remove_unfinished, write_
 from ibot_mm.engine.distributed import finish_processes
 
 TOOL = Path(__file__).parents[2] / 'tools/model_converters/merge_shards.py'
+TRAIN = Path(__file__).parents[2] / 'tools/train.py'
 SHARDED = dict(_delete_=True, type='ibot_mm.ShardedDataParallel')
 VARIANT = {
     **VARIANTS['accumulated, checkpointed, frozen'],
@@ -200,8 +203,9 @@ def test_folders_are_listed_replaced_and_deleted_as_files_are(tmp_path, write):
     assert sorted(os.listdir(tmp_path)) == ['epoch_2.dcp', 'epoch_3.dcp']
 
 
-def train(folder, *start):
+def main(folder, *start):
     """Four iterations in shards, two of each step, saved in mid-step; or what is left of them."""
+    prepare_process()
     changes = {**VARIANT, 'model_wrapper_cfg': dict(SHARDED), 'resume': bool(start)}
     run(changes, folder, launcher='pytorch', batch_size=8)
     finish_processes()
@@ -216,12 +220,11 @@ def take_over(path, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('numbers', [(2, 1), pytest.param((4, 2), marks=pytest.mark.long)], ids=str)
-def test_another_number_of_processes_goes_on(tmp_path, run_together, double, numbers):
+def test_another_number_of_processes_goes_on(tmp_path, call_together, double, numbers):
     """Also of files in shards, and of shards without any."""
 
     def together(folder, number, *start):
-        group = run_together(train, folder, *start, number=number)
-        assert [one.status for one in group] == [0] * number, group[0].text
+        call_together(__file__, folder, *start, num_processes=number)
 
     def alone(folder, resume):
         run({**VARIANT, 'resume': resume}, folder, batch_size=8)
@@ -244,3 +247,37 @@ def test_another_number_of_processes_goes_on(tmp_path, run_together, double, num
             assert_close(end[part], expected[part], rtol=1e-8, atol=1e-10)
         assert end['meta']['iter'] == 4 and end['meta']['images_seen'] == 32
     assert not list(tmp_path.glob('*/*.unfinished'))
+
+
+@pytest.mark.slow
+def test_users_train_validate_keep_the_best_and_evaluate_the_folder(
+    tiny_config, call_together, tmp_path
+):
+    tiny_config.pop('launcher')
+    tiny_config.train_dataloader.batch_size = 2
+    tiny_config.model_wrapper_cfg = {k: v for k, v in SHARDED.items() if k != '_delete_'}
+    tiny_config.model_wrapper_cfg.param_dtype = tiny_config.optim_wrapper.dtype = 'bfloat16'
+    tiny_config.train_cfg.update(max_epochs=2, val_interval=1)
+    tiny_config.default_hooks.temperature.warmup_epochs = 1
+    tiny_config.default_hooks.monitor.interval = 1
+    tiny_config.default_hooks.checkpoint.update(save_best='auto', max_keep_ckpts=1)
+    tiny_config.dump(tmp_path / 'tiny.py')
+    first, _ = call_together(TRAIN, tmp_path / 'tiny.py', '--launcher', 'pytorch')
+    folders = sorted(path.name for path in (tmp_path / 'work_dir').glob('*.dcp*'))
+    assert len(folders) == 2 and folders[1] == 'epoch_2.dcp' and folders[0].startswith('best_')
+    assert (tmp_path / 'work_dir/last_checkpoint').read_text() == 'epoch_2.dcp'
+    assert 'teacher_step' in first.stdout + first.stderr
+    folder = tmp_path / 'work_dir/epoch_2.dcp'
+    weights = read_checkpoint(folder)['state_dict']
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    backbone = dict(tiny_config.model.backbone, mask_token=False)
+    backbone['init_cfg'] = dict(type='ibot_mm.Pretrained', checkpoint=str(folder))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        network = MODELS.build(backbone)
+    network.init_weights()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, weights[f'teacher.backbone.{name}'])
+
+
+if __name__ == '__main__':
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -2,11 +2,14 @@
 """Processes that share weights, gradients and moments train as one process with all of them."""
 
 import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
-from equal_training import SPOILT, VARIANTS, run
+from equal_training import SPOILT, VARIANTS, prepare_process, run
 from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
@@ -17,6 +20,8 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from ibot_mm.engine import CheckpointHook
+from ibot_mm.engine.checkpointing import load_weights
 from ibot_mm.engine.distributed import finish_processes
 from ibot_mm.engine.sharding import refuse_one_process
 from ibot_mm.engine.sharding.units import find_blocks
@@ -77,8 +82,9 @@ def train(options, folder, wrapper=None):
     return dict(state, losses=losses, **scalars), all_gather_object(counted.number)
 
 
-def train_all(folder):
+def main(folder):
     """Each variant by each kind of shards, in the processes of a group."""
+    prepare_process()
     kinds = dict(FSDP=SHARDED)
     if os.environ['WORLD_SIZE'] == '4':
         kinds['HSDP'] = dict(SHARDED, num_shards=2)
@@ -92,9 +98,8 @@ def train_all(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [2, pytest.param(4, marks=pytest.mark.long)])
-def test_shards_train_as_one_process(tmp_path, run_together, double, number):
-    group = run_together(train_all, tmp_path, number=number)
-    assert [one.status for one in group] == [0] * number, group[0].text
+def test_shards_train_as_one_process(tmp_path, call_together, double, number):
+    call_together(__file__, tmp_path, num_processes=number)
     for name, options in OPTIONS.items():
         alone, (bytes_alone,) = train(options, tmp_path / 'alone')
         for kind in ('FSDP', *(['HSDP'] if number == 4 else [])):
@@ -145,6 +150,71 @@ def test_every_weight_is_shared_and_takes_its_part_of_whole_ones(model, fake_gro
         assert tensor.shape == whole[name].shape
 
 
+def test_shards_start_from_a_checkpoint(tiny_config, model, fake_group, tmp_path):
+    """By init_cfg, before they are shared; by load_from, after that."""
+    model.init_weights()
+    whole = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.save(dict(state_dict=whole), tmp_path / 'x.pth')
+    tiny_config.model.backbone.init_cfg = dict(
+        type='ibot_mm.Pretrained', checkpoint=str(tmp_path / 'x.pth'), network='student'
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        started, loaded = (wrap(MODELS.build(tiny_config.model)).module for _ in range(2))
+    start_weights = {name: tensor for name, tensor in whole.items() if name.startswith('backbone')}
+    for name, tensor in start_weights.items():
+        part = started.get_parameter(name).to_local()
+        torch.testing.assert_close(part, tensor.chunk(4)[0], rtol=0, atol=0)
+    larger = tiny_config.model.backbone.img_size * 2
+    whole['backbone.pos_embed'] = torch.rand(1, 1 + (larger // 4) ** 2, 16)  # is resized
+    torch.save(dict(state_dict=whole), tmp_path / 'x.pth')
+    load_weights(loaded, tmp_path / 'x.pth')
+    part = loaded.neck.layers[0].weight.to_local()
+    torch.testing.assert_close(part, whole['neck.layers.0.weight'].chunk(4)[0], rtol=0, atol=0)
+    assert loaded.backbone.pos_embed.to_local().shape == (1, 17, 16)
+    assert not torch.equal(
+        loaded.backbone.pos_embed.to_local(), started.backbone.pos_embed.to_local()
+    )
+
+
+def test_recomputation_and_compiling_hold_for_each_block(model, fake_group, monkeypatch):
+    compiled = []
+    model.compile_backbone = True
+    model.backbone.compile()
+    monkeypatch.setattr(torch, 'compile', lambda method: compiled.append(method) or method)
+    wrap(model)
+    names = [method.__name__ for method in compiled]
+    assert names == 2 * 2 * ['forward', 'forward_rows']  # of two blocks of two networks
+    assert all(hasattr(method, '__wrapped__') for method in compiled)  # recomputed within
+    assert model.backbone._compiled_call_impl is None
+
+
+def test_a_backbone_that_compiles_in_its_own_way_is_refused(model, fake_group):
+    class Own(type(model.backbone)):
+        def compile(self):
+            pass
+
+    model.backbone.__class__ = Own
+    model.compile_backbone = True
+    with pytest.raises(ValueError, match='Own cannot be compiled block by block'):
+        wrap(model)
+
+
+def test_the_patch_embedding_starts_in_parts(model, fake_group):
+    wrap(model)
+    weight, bias = torch.rand(16, 48), torch.rand(16)
+    model.start_patch_embedding(weight, bias)
+    for backbone in (model.backbone, model.teacher.backbone):
+        layer = backbone.patch_embed.projection
+        assert torch.equal(layer.weight.to_local().flatten(1), weight[:4])
+        assert torch.equal(layer.bias.to_local(), bias[:4])
+
+
+def test_files_of_shards_are_not_published(model, fake_group):
+    runner = SimpleNamespace(model=wrap(model))
+    with pytest.raises(ValueError, match='no published_keys .*/merge_shards.py'):
+        CheckpointHook(published_keys='state_dict').before_train(runner)
+
+
 def test_replicas_share_the_weights_in_groups(model, fake_group):
     assert wrap(model, num_shards=2).mesh.shape == (2, 2)
 
@@ -187,3 +257,7 @@ def test_types_need_autocast_of_the_same(model, fake_group):
 def test_backbones_without_blocks_are_refused():
     with pytest.raises(ValueError, match='Linear does not have its blocks in layers or blocks'):
         find_blocks(nn.Linear(1, 1))
+
+
+if __name__ == '__main__':
+    main(Path(sys.argv[1]))

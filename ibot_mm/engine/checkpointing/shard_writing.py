@@ -111,6 +111,10 @@ def _make_writer(unfinished: Path, finish: Callable[[], None]) -> Any:
     from torch.distributed.checkpoint import FileSystemWriter
 
     class Writer(FileSystemWriter):
+        def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+            # Torch's own copies whole storages, and fails where a process has an empty part.
+            return {n: tensor.detach().to('cpu', copy=True) for n, tensor in state_dict.items()}
+
         def write_data(self, *args: Any, **kwargs: Any) -> Any:
             try:
                 return super().write_data(*args, **kwargs)
