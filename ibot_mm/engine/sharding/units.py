@@ -2,11 +2,12 @@
 """Which parts of a network are gathered together, and how each of them is prepared."""
 
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ibot_mm.private_api import undo_compile
@@ -56,7 +57,8 @@ def prepare_blocks(model: nn.Module, backbone: nn.Module, blocks: list[nn.Module
     """Take recomputation and compiling over from a backbone, for each block by itself.
 
     Of a block recomputation is innermost, then comes compiling; shards follow. So a graph holds
-    no communication, and what is recomputed finds the weights gathered.
+    no communication, and what is recomputed finds the weights gathered. Layer norms compute in the
+    type of their input, in which autocast leaves it, if their weights are gathered in another.
 
     Args:
         model: May have ``compile_backbone``.
@@ -78,12 +80,20 @@ def prepare_blocks(model: nn.Module, backbone: nn.Module, blocks: list[nn.Module
     if compiles:
         undo_compile(backbone)
     for block in blocks:
+        for module in block.modules():
+            if type(module) is nn.LayerNorm:
+                module.forward = partial(_normalize, module)  # type: ignore[method-assign]
         for name in ('forward', *forward_methods(block)):
             method: Callable[..., Any] = getattr(block, name)
             method = _recomputed(block, method) if recomputes else method
             method = torch.compile(method) if compiles else method
             if recomputes or compiles:
                 setattr(block, name, method)
+
+
+def _normalize(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    weight, bias = (None if part is None else part.to(x.dtype) for part in (norm.weight, norm.bias))
+    return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
 
 
 def _recomputed(block: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
