@@ -97,8 +97,8 @@ def read_content(file: Path) -> tuple[Any, dict[str, Any]]:
     if file.name == '.metadata':
         tensors = read_distributed(file, _STATES)
         beside = file.with_name(_REST)
-        content, meta = read_content(beside) if beside.is_file() else ({}, {})
-        return content | tensors, meta
+        rest, rest_meta = read_content(beside) if beside.is_file() else ({}, {})
+        return rest | tensors, rest_meta
     with open(file, 'rb') as stream:
         start = stream.read(64)
     text = start.lstrip(b'\xef\xbb\xbf \r\n\t')

@@ -165,6 +165,12 @@ def _check_shards(cfg: Config) -> Iterator[str]:
             f'optim_wrapper.optimizer.type: {kind} may need whole weights, and model_wrapper_cfg '
             f'shares them between processes: take one of {", ".join(ELEMENTWISE)}'
         )
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint', dict(type='CheckpointHook'))
+    if isinstance(hook, Mapping) and hook.get('type') == 'CheckpointHook':
+        yield (
+            "default_hooks.checkpoint.type: mmengine's hook saves the part of one process only, "
+            "where model_wrapper_cfg shares the weights: set it to 'ibot_mm.CheckpointHook'"
+        )
 
 
 def _initializers(node: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,7 @@ Everything here takes ordinary tensors as well, which each process holds whole.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.distributed as dist
@@ -17,7 +17,7 @@ except ImportError:  # torch before 2.5, or built without processes
     DTensor: Any = None  # type: ignore[no-redef]
 
 
-def is_sharded(tensor: Any) -> bool:
+def is_sharded(tensor: Any) -> TypeGuard[Any]:
     """Tell whether a tensor is shared by processes."""
     return DTensor is not None and isinstance(tensor, DTensor)
 

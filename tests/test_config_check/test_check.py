@@ -204,6 +204,15 @@ def test_shards_need_an_optimizer_of_single_weights(tiny):
     assert fault.startswith('optim_wrapper.optimizer.type: LARS may need whole weights')
 
 
+def test_shards_need_our_checkpoints(tiny):
+    options = {
+        'model_wrapper_cfg': dict(SHARDED),
+        'default_hooks.checkpoint': dict(_delete_=True, type='CheckpointHook', interval=1),
+    }
+    (fault,) = faults_of(tiny, options)
+    assert fault.startswith('default_hooks.checkpoint.type') and 'ibot_mm.CheckpointHook' in fault
+
+
 def test_all_faults_are_in_one_list(tiny):
     options = {
         'model.head.center_momentum': 9,

@@ -86,7 +86,7 @@ def write_shards(
             raise DiskFullError(disk_full_message(path)) from error
 
     run_on_main(begin)
-    future = async_save(
+    future: Any = async_save(
         shards,
         storage_writer=_make_writer(unfinished, partial(_finish, unfinished, path, completed)),
         process_group=group,

@@ -28,6 +28,7 @@ class CheckpointWriter(MMEngineCheckpointHook):
     """
 
     out_dir: str
+    filename_tmpl: str
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

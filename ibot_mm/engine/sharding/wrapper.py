@@ -72,11 +72,11 @@ class ShardedDataParallel(nn.Module):
                 raise ValueError(
                     f'model_wrapper_cfg.{name} is {dtype!r}: one of {", ".join(DTYPES)}, or None.'
                 )
-        self.param_dtype: torch.dtype | None = param_dtype and getattr(torch, param_dtype)
+        self.param_dtype = _dtype(param_dtype)
         self.mesh = build_mesh(num_shards)
         self._optimizer: Any = None  # that was checked
         _initialize(module)
-        _shard(module, self.mesh, self.param_dtype, reduce_dtype and getattr(torch, reduce_dtype))
+        _shard(module, self.mesh, self.param_dtype, _dtype(reduce_dtype))
         self.module = module
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -142,6 +142,10 @@ class ShardedDataParallel(nn.Module):
         self._optimizer = optimizer
 
 
+def _dtype(name: str | None) -> torch.dtype | None:
+    return None if name is None else getattr(torch, name)
+
+
 def _initialize(module: Any) -> None:
     """Give a whole model its first weights, the same in all processes."""
     if hasattr(module, 'init_weights'):
@@ -170,7 +174,9 @@ def _shard(
     def make_unit(part: nn.Module, dtype: torch.dtype | None = None) -> None:
         # Autocast chooses each operation's type; what flows between blocks keeps its own.
         policy = MixedPrecisionPolicy(
-            dtype, reduce_dtype or (dtype and torch.float32), cast_forward_inputs=False
+            dtype,
+            reduce_dtype or (None if dtype is None else torch.float32),
+            cast_forward_inputs=False,
         )
         fully_shard(part, mesh=mesh, mp_policy=policy)
         for name in forward_methods(part):
