@@ -6,20 +6,27 @@ them fails in ``tests/test_private_api.py``.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from .functional.shards import is_sharded, local_parts, sum_over_shards
 
 
 def norms_of(tensors: list[Tensor]) -> Tensor:
     """Compute the Euclidean norm of each tensor.
 
+    Of sharded tensors it is that of the whole, and all processes must call this.
+
     Args:
-        tensors: Of any shapes, on one device.
+        tensors: Of any shapes, on one device, all of them sharded or none.
 
     Returns:
         Norms (number of tensors,).
     """
-    return torch.stack(torch._foreach_norm(tensors))
+    norms = torch.stack(torch._foreach_norm(local_parts(tensors)))
+    if not is_sharded(tensors[0]):
+        return norms
+    return sum_over_shards(norms.square(), tensors[0]).sqrt()
 
 
 def scale_(tensors: list[Tensor], factors: Tensor) -> None:
@@ -29,7 +36,7 @@ def scale_(tensors: list[Tensor], factors: Tensor) -> None:
         tensors: Of any shapes, on one device.
         factors: (number of tensors,).
     """
-    torch._foreach_mul_(tensors, list(factors.unbind()))
+    torch._foreach_mul_(local_parts(tensors), list(factors.unbind()))
 
 
 def lerp_(tensors: list[Tensor], others: list[Tensor], weight: float | Tensor) -> None:
@@ -37,9 +44,10 @@ def lerp_(tensors: list[Tensor], others: list[Tensor], weight: float | Tensor) -
 
     Args:
         tensors: Of any shapes, on one device.
-        others: One of the same shape for each.
+        others: One of the same shape for each; where processes share them, in the same parts.
         weight: For all. A tensor () on the same device is not waited for.
     """
+    tensors, others = local_parts(tensors), local_parts(others)
     if isinstance(weight, Tensor):  # it must then be given for each
         torch._foreach_lerp_(tensors, others, [weight] * len(tensors))
     else:
@@ -52,3 +60,8 @@ def takes_found_inf(optimizer: Optimizer) -> bool:
     So do fused optimizers, for the sake of gradient scalers.
     """
     return bool(getattr(optimizer, '_step_supports_amp_scaling', False))
+
+
+def undo_compile(module: nn.Module) -> None:
+    """Take back ``module.compile()``: it runs as it is written."""
+    module._compiled_call_impl = None

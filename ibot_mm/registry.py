@@ -12,6 +12,7 @@ from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
@@ -42,6 +43,7 @@ FUNCTIONS = _child('function', MMENGINE_FUNCTIONS, 'ibot_mm.datasets')
 
 HOOKS = _child('hook', MMENGINE_HOOKS, 'ibot_mm.engine')
 LOOPS = _child('loop', MMENGINE_LOOPS, 'ibot_mm.engine')
+MODEL_WRAPPERS = _child('model wrapper', MMENGINE_MODEL_WRAPPERS, 'ibot_mm.engine')
 OPTIMIZERS = _child('optimizer', MMENGINE_OPTIMIZERS, 'ibot_mm.engine')
 OPTIM_WRAPPERS = _child('optim wrapper', MMENGINE_OPTIM_WRAPPERS, 'ibot_mm.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(

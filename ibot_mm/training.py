@@ -41,6 +41,7 @@ def run_training(cfg: 'Config', options: Mapping[str, Any] | None = None) -> Non
         tell_status,
     )
     from .engine.roll_back import train_with_roll_backs
+    from .engine.sharding import refuse_one_process
 
     try:
         stop_at_faults(cfg, options)
@@ -48,6 +49,7 @@ def run_training(cfg: 'Config', options: Mapping[str, Any] | None = None) -> Non
         if not isinstance(end, NotBegun):
             tell_status(1)
         raise
+    refuse_one_process(cfg)
     prepare_cpu_processes(cfg)
     status, together = 0, True
     try:

@@ -93,6 +93,7 @@ BUILT_ELSEWHERE = {
     'INaturalist',
     'IterBasedTrainLoop',
     'KNNSplits',
+    'ShardedDataParallel',
 }
 SHAPE = re.compile(r'\((?:[A-Z]\w*|\d|\.\.\.|number|side|size)[^()]*[,x][^()]*\)|HWC|\(\)')
 

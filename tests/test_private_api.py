@@ -57,3 +57,10 @@ def test_private_functions_of_torch_are_used_here_only():
         if re.search(r'\btorch\._[a-z]|_step_supports', path.read_text())
     ]
     assert users == ['private_api.py']
+
+
+def test_undo_compile():
+    module = torch.nn.ReLU()
+    module.compile(backend=lambda graph, inputs: 1 / 0)  # would be called
+    private_api.undo_compile(module)
+    assert module(torch.tensor(-3.0)) == 0

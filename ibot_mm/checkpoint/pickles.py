@@ -115,11 +115,12 @@ def _tensors(content: Any) -> Any:
     return content
 
 
-def read_distributed(file: Path) -> dict[str, Tensor]:
+def read_distributed(file: Path, skipped: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """Read a checkpoint of ``torch.distributed.checkpoint``, of any number of processes.
 
     Args:
         file: Its ``.metadata``; the files with tensors lie beside it.
+        skipped: How the names of tensors begin that are left out. Defaults to none.
 
     Returns:
         Tensors by the names under which they were saved.
@@ -135,7 +136,7 @@ def read_distributed(file: Path) -> dict[str, Tensor]:
         sizes = metadata.state_dict_metadata
         for index, place in metadata.storage_data.items():
             size = getattr(sizes[index.fqn], 'size', None)
-            if size is None:  # not a tensor
+            if size is None or index.fqn.startswith(skipped):  # not a tensor, or not wanted
                 continue
             if getattr(place, 'transform_descriptors', None):
                 raise CheckpointError(f'{folder} is compressed: save it without extensions.')

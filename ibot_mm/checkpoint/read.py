@@ -60,6 +60,9 @@ _FOREIGN_ZIPS = (  # by a name within the archive
     (r'(^|/)constants\.pkl$|/code/', _SCRIPT),
     (r'\.npy$', "NumPy's .npz: save its arrays as a state dict by torch.save"),
 )
+# Beside a checkpoint of torch.distributed.checkpoint, as trainings of this project write it.
+_REST = 'training.pth'
+_STATES = ('optimizer.', 'gradients.')  # of such a training, not read
 _ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
 _OLD_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # a pickle of its magic number
 
@@ -92,7 +95,10 @@ def read_content(file: Path) -> tuple[Any, dict[str, Any]]:
     if file.name.endswith('.index.json'):
         return _read_shards(file), {}
     if file.name == '.metadata':
-        return read_distributed(file), {}
+        tensors = read_distributed(file, _STATES)
+        beside = file.with_name(_REST)
+        rest, rest_meta = read_content(beside) if beside.is_file() else ({}, {})
+        return rest | tensors, rest_meta
     with open(file, 'rb') as stream:
         start = stream.read(64)
     text = start.lstrip(b'\xef\xbb\xbf \r\n\t')

@@ -16,6 +16,7 @@ from mmengine.registry import (
     LOG_PROCESSORS,
     LOOPS,
     METRICS,
+    MODEL_WRAPPERS,
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
@@ -25,6 +26,7 @@ from mmengine.registry import (
 )
 from mmengine.runner import Runner
 
+from ibot_mm.engine.sharding import ELEMENTWISE, is_sharding
 from ibot_mm.functional.ranges import check_ranges
 
 from .components import Component, build
@@ -122,7 +124,7 @@ def check_hooks(cfg: Config) -> tuple[dict[str, Any], list[str]]:
 
 
 def check_others(cfg: Config, with_data: bool) -> Iterator[str]:
-    """Check metrics, visualizer, log processor and the initializers of weights."""
+    """Check metrics, visualizer, log processor, shards and the initializers of weights."""
     for name in ('val_evaluator', 'test_evaluator'):
         metrics = cfg.get(name) or []
         for index, metric in enumerate([metrics] if isinstance(metrics, Mapping) else metrics):
@@ -144,12 +146,31 @@ def check_others(cfg: Config, with_data: bool) -> Iterator[str]:
         yield from Component(
             'log_processor', cfg.log_processor, LOG_PROCESSORS, 'LogProcessor'
         ).check()
+    if is_sharding(cfg):
+        yield from _check_shards(cfg)
     for path, initializer in _initializers(cfg.get('model'), 'model'):
         takes = {'override', 'layer', 'bias', '_delete_'}
         yield from Component(path, initializer, WEIGHT_INITIALIZERS, also_takes=takes).check()
         file = initializer.get('checkpoint') if isinstance(initializer, Mapping) else None
         if with_data and isinstance(file, str) and ':' not in file and not Path(file).is_file():
             yield f'{path}.checkpoint: there is no file {file}'
+
+
+def _check_shards(cfg: Config) -> Iterator[str]:
+    wrapper, optimizer = cfg.model_wrapper_cfg, (cfg.get('optim_wrapper') or {}).get('optimizer')
+    yield from Component('model_wrapper_cfg', wrapper, MODEL_WRAPPERS, given={'module'}).check()
+    kind = (optimizer or {}).get('type')
+    if isinstance(kind, str) and kind not in ELEMENTWISE:
+        yield (
+            f'optim_wrapper.optimizer.type: {kind} may need whole weights, and model_wrapper_cfg '
+            f'shares them between processes: take one of {", ".join(ELEMENTWISE)}'
+        )
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint', dict(type='CheckpointHook'))
+    if isinstance(hook, Mapping) and hook.get('type') == 'CheckpointHook':
+        yield (
+            "default_hooks.checkpoint.type: mmengine's hook saves the part of one process only, "
+            "where model_wrapper_cfg shares the weights: set it to 'ibot_mm.CheckpointHook'"
+        )
 
 
 def _initializers(node: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -2,3 +2,4 @@
 from .hooks import *  # noqa: F403
 from .loops import *  # noqa: F403
 from .optim import *  # noqa: F403
+from .sharding import ShardedDataParallel  # noqa: F401

@@ -29,8 +29,9 @@ def prepare_cpu_processes(cfg: Config) -> None:
     wrapper. On CPU the gloo group is made here, ahead of the Runner, and the wrapper gets none.
 
     Args:
-        cfg: Config with ``launcher`` set; ``model_wrapper_cfg`` is filled in or changed. Processes
-            wait for each other for ``env_cfg.dist_cfg.timeout`` seconds, by default 1800.
+        cfg: Config with ``launcher`` set; ``model_wrapper_cfg`` is filled in or changed where it
+            is that of data-parallel training. Processes wait for each other for
+            ``env_cfg.dist_cfg.timeout`` seconds, by default 1800.
 
     Raises:
         ValueError: If the timeout is not a positive number.
@@ -42,12 +43,15 @@ def prepare_cpu_processes(cfg: Config) -> None:
         if launcher == 'slurm':
             _describe_slurm_processes()
         dist.init_process_group('gloo', timeout=timedelta(seconds=read_timeout(cfg) or TIMEOUT))
+    given = dict(cfg.get('model_wrapper_cfg') or {})
+    if given.get('type', 'MMDistributedDataParallel') != 'MMDistributedDataParallel':
+        return
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
-    cfg.model_wrapper_cfg = wrapper | dict(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
+    cfg.model_wrapper_cfg = wrapper | given | dict(device_ids=None)
 
 
 def read_timeout(cfg: Config) -> float | None:

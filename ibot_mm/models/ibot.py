@@ -12,6 +12,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ibot_mm.functional.losses import patch_weights
+from ibot_mm.functional.shards import shard_like
 from ibot_mm.functional.token_selection import masked_patches, select_tokens
 from ibot_mm.models.teacher import EMATeacher
 from ibot_mm.registry import MODELS
@@ -97,6 +98,7 @@ class IBOT(BaseSelfSupervisor):
         self.regularizers = ModuleDict(
             {name: MODELS.build(loss) for name, loss in (regularizers or {}).items()}
         )
+        self.compile_backbone = compile_backbone
         if compile_backbone:
             self.backbone.compile()
             self.teacher.backbone.compile()
@@ -296,9 +298,10 @@ class IBOT(BaseSelfSupervisor):
             TypeError: If the backbone does not embed patches by one layer of patches side by side.
         """
         projection = self.patch_projection()
-        projection.weight.copy_(weight.view_as(projection.weight))
+        weight = weight.view(projection.weight.shape)
+        projection.weight.copy_(shard_like(weight, projection.weight))
         if projection.bias is not None:
-            projection.bias.copy_(bias)
+            projection.bias.copy_(shard_like(bias, projection.bias))
         self.teacher.copy_from(self.backbone, self.neck)
 
     def patch_projection(self) -> nn.Conv2d:

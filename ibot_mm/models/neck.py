@@ -51,6 +51,8 @@ class IBOTNeck(BaseModule):
             MLPs.
     """
 
+    forward_methods = ('project', 'logits')  # of who is called by others than forward()
+
     def __init__(
         self,
         in_channels: int,

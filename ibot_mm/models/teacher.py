@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ibot_mm.functional.shards import local_parts
 from ibot_mm.private_api import lerp_
 
 
@@ -73,7 +74,8 @@ class EMATeacher(BaseModule):
     ) -> None:
         """Set ``teacher = momentum * teacher + (1 - momentum) * student`` for common parameters.
 
-        Buffers (running statistics of a batch norm) are the teacher's own.
+        Buffers (running statistics of a batch norm) are the teacher's own. Where processes share
+        the weights, each moves its own part: nothing is gathered.
 
         Args:
             backbone: The student's backbone.
@@ -90,7 +92,8 @@ class EMATeacher(BaseModule):
         own_parameters, student_parameters = map(list, zip(*pairs))
         weight: float | Tensor = 1 - momentum
         if skip is not None:
-            weight = torch.where(skip, own_parameters[0].new_zeros(()), weight)
+            (own_part,) = local_parts(own_parameters[:1])
+            weight = torch.where(skip, own_part.new_zeros(()), weight)
         lerp_(own_parameters, student_parameters, weight)
 
     @staticmethod

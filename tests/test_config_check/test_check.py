@@ -33,9 +33,13 @@ MASKS = 'train_dataloader.dataset.pipeline.masks'
 AUGMENT = 'train_dataloader.dataset.pipeline.augment'
 OPTIMIZER = 'optim_wrapper.optimizer'
 TEMPERATURE = 'default_hooks.temperature'
+SHARDED = dict(_delete_=True, type='ibot_mm.ShardedDataParallel')
 
 # Option, value, what the message must say. The key of the option begins it, unless told.
 FAULTS = [
+    # Shards.
+    ('model_wrapper_cfg', dict(SHARDED, num_shard=2), "'num_shards'"),
+    ('model_wrapper_cfg.type', 'ibot_mm.ShardedDataParallel', 'broadcast_buffers'),
     # Keys that nobody reads.
     ('optim_wraper.clip_grad.max_norm', 1.0, "'optim_wrapper' meant"),
     ('default_hook.logger.interval', 5, "'default_hooks' meant"),
@@ -187,6 +191,26 @@ def test_fault_is_named(tiny, key, value, expected):
     faults = faults_of(tiny, {key: value})
     assert len(faults) >= 1 and any(expected in fault for fault in faults), faults
     assert len(faults) <= 2, faults  # one mistake is not a flood
+
+
+def test_shards_need_an_optimizer_of_single_weights(tiny):
+    options = {'model_wrapper_cfg': dict(SHARDED)}
+    assert faults_of(tiny, options) == []
+    options = {
+        'model_wrapper_cfg': dict(SHARDED),
+        'optim_wrapper.optimizer': dict(_delete_=True, type='LARS', lr=1.0),
+    }
+    (fault,) = faults_of(tiny, options)
+    assert fault.startswith('optim_wrapper.optimizer.type: LARS may need whole weights')
+
+
+def test_shards_need_our_checkpoints(tiny):
+    options = {
+        'model_wrapper_cfg': dict(SHARDED),
+        'default_hooks.checkpoint': dict(_delete_=True, type='CheckpointHook', interval=1),
+    }
+    (fault,) = faults_of(tiny, options)
+    assert fault.startswith('default_hooks.checkpoint.type') and 'ibot_mm.CheckpointHook' in fault
 
 
 def test_all_faults_are_in_one_list(tiny):

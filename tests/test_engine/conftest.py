@@ -142,3 +142,11 @@ def run_together(start_together: Callable[..., list[Process]]) -> Callable[..., 
         return group
 
     return run
+
+
+@pytest.fixture
+def double():
+    """Adam magnifies the rounding of gradients near 0."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

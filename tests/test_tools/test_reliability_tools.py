@@ -2,6 +2,7 @@
 """Tools that check a user's config; tools that read checkpoints, against a hostile one."""
 
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ibot_mm.engine.checkpointing import find_newest, read_checkpoint
+from ibot_mm.engine.checkpointing import find_newest, read_checkpoint, write_checkpoint
 from ibot_mm.engine.checkpointing.compare import first_difference
 
 TOP = Path(__file__).parents[2]
@@ -121,6 +122,7 @@ TOOLS = {
     'convert': ['tools/model_converters/convert_to_ibot_mm.py', 'FILE', 'OUT'],
     'export': ['tools/model_converters/export_backbone.py', 'FILE', 'OUT', '--to', 'timm'],
     'onnx': ['tools/model_converters/export_onnx.py', 'FILE', 'OUT.onnx'],
+    'merge': ['tools/model_converters/merge_shards.py', 'FOLDER', 'OUT'],
     'publish': ['tools/model_converters/publish_model.py', 'FILE', 'OUT'],
     'verify': ['tools/analysis_tools/verify_checkpoint.py', 'FILE'],
     'replay': ['tools/analysis_tools/replay_reference.py', 'ARRAYS'],
@@ -216,6 +218,9 @@ def test_no_tool_runs_what_a_file_holds(call, config, image_folder, tmp_path, to
     file.parent.mkdir()
     torch.save(dict(meta={}, state_dict=dict(x=torch.zeros(1)), extra=Hostile(mark)), file)
     np.savez(tmp_path / 'hostile.npz', meta=np.array(Hostile(mark), dtype=object))
+    folder = tmp_path / 'shards.dcp'
+    write_checkpoint({}, folder / 'training.pth')
+    (folder / '.metadata').write_bytes(pickle.dumps(Hostile(mark)))
     (tmp_path / 'changed.py').write_text(
         f'_base_ = [{str(config)!r}]\nmodel = dict(backbone=dict('
         f"init_cfg=dict(type='Pretrained', checkpoint={str(file)!r})))\n"
@@ -228,7 +233,7 @@ def test_no_tool_runs_what_a_file_holds(call, config, image_folder, tmp_path, to
     )
     words = dict(
         CONFIG=config, CHANGED=tmp_path / 'changed.py', CLUSTERS=tmp_path / 'clusters.py',
-        FILE=file, DATA=image_folder,
+        FILE=file, FOLDER=folder, DATA=image_folder,
         ARRAYS=tmp_path / 'hostile.npz', OUT=tmp_path / 'out.npy',
     )  # fmt: skip
     command = [str(words.get(word, word)).replace('=FILE', f'={file}') for word in TOOLS[tool]]

@@ -7,12 +7,15 @@ from mmengine.dist import all_gather_object
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ibot_mm.functional.shards import local_parts
+
 
 def find_nonfinite(runner: Runner) -> list[str]:
     """Describe, for each process that has any, the weights and moments that are not finite.
 
     Student, teacher, centers and running statistics are part of the model. Of buffers that a hook
-    may put back (``kept_buffers``), what it puts back counts. All processes must call it.
+    may put back (``kept_buffers``), what it puts back counts. Where processes share a tensor, each
+    looks at its part. All processes must call it.
 
     Args:
         runner: A runner in training.
@@ -21,7 +24,8 @@ def find_nonfinite(runner: Runner) -> list[str]:
         For example ``['rank 1: 3 of 79 tensors, first head.cls_center']``; empty if all is well.
     """
     state = list(_state(runner))
-    bad = [name for name, tensor in state if not tensor.isfinite().all()]
+    parts = local_parts([tensor for _, tensor in state])
+    bad = [name for (name, _), part in zip(state, parts) if not part.isfinite().all()]
     mine = f'{len(bad)} of {len(state)} tensors, first {bad[0]}' if bad else None
     reports = all_gather_object(mine)
     return [f'rank {rank}: {report}' for rank, report in enumerate(reports) if report]

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ibot_mm.engine.mmengine_state import accumulation_of
+from ibot_mm.functional.shards import has_shards, shard_like
 
 
 def gather_gradients(runner: Runner) -> list[dict[str, Tensor]]:
@@ -20,12 +21,15 @@ def gather_gradients(runner: Runner) -> list[dict[str, Tensor]]:
 
     Returns:
         On the main process, gradients by the names of their parameters, for each process; empty on
-        the others and where no step is under way.
+        the others and where no step is under way. Of parameters that processes share one entry, on
+        all processes, with the parts of each.
     """
     if runner.optim_wrapper.should_update():
         return []
     parameters = dict(runner.model.named_parameters())
     mine = [name for name, parameter in parameters.items() if parameter.grad is not None]
+    if has_shards(runner.model):  # averaged in each iteration
+        return [{name.removeprefix('module.'): parameters[name].grad.detach() for name in mine}]
     if get_world_size() == 1:
         bare = {name.removeprefix('module.'): parameters[name].grad for name in mine}
         return [{name: gradient.detach().cpu() for name, gradient in bare.items()}]
@@ -82,7 +86,8 @@ def restore_gradients(runner: Runner, meta: dict[str, Any], saved: list[dict[str
     for name, parameter in runner.model.named_parameters():
         gradient = mine.get(name.removeprefix('module.'))
         if gradient is not None:
-            parameter.grad = gradient.to(parameter.device, parameter.dtype, copy=True)
+            gradient = gradient.to(parameter.device, parameter.dtype, copy=True)
+            parameter.grad = shard_like(gradient, parameter)
     print_log(
         'Restored the gradients of a step under way; none is lost, other than mmengine warns.',
         'current',

@@ -19,6 +19,7 @@ from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_mod
 from torch import Tensor, nn
 
 from .errors import CheckpointFileError
+from .shards import REST, fill_in, find_fault_of_shards, read_shards
 
 FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # understood by every torch.load
 
@@ -93,14 +94,17 @@ def safe_loading() -> Iterator[None]:
 
 
 def find_fault(path: str | Path) -> str | None:
-    """Say what is wrong with a checkpoint file, or None.
+    """Say what is wrong with a checkpoint, or None.
 
     Each record of the file is read and compared with its checksum (the CRC-32 that torch writes).
 
     Args:
-        path: A file of this machine.
+        path: A file of this machine, or a folder of shards.
     """
     path = Path(path)
+    if path.is_dir():
+        fault = find_fault(path / REST)
+        return f'has a {REST} that {fault}' if fault else find_fault_of_shards(path)
     if not path.is_file():
         return 'is not there'
     if path.stat().st_size == 0:
@@ -117,8 +121,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read everything in a checkpoint, on the CPU; nothing in it is run.
 
     Args:
-        path: A file, checked by :func:`find_fault` where it is a zip file, as torch's are; or
-            an address or model name that mmengine knows, such as ``'https://...'``.
+        path: A file, checked by :func:`find_fault` where it is a zip file, as torch's are; a
+            folder of shards, which come back as whole tensors; or an address or model name that
+            mmengine knows, such as ``'https://...'``.
 
     Returns:
         Its content. Log histories are ``HistoryBuffer`` again.
@@ -127,6 +132,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointFileError: If the file is not there, damaged, or holds more than data.
     """
     file = Path(path).expanduser()
+    if file.is_dir():
+        if fault := find_fault(file):
+            raise CheckpointFileError(f'Checkpoint {path} {fault}.')
+        content = read_checkpoint(file / REST)
+        fill_in(content, read_shards(file))
+        return content
     is_remote = re.match(r'[\w-]+://', str(path)) is not None
     if not is_remote:
         old_format = file.is_file() and file.open('rb').read(1) == b'\x80'

@@ -1,7 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Going on from a checkpoint: it gives progress and state, the config gives the numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,19 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import Tensor
 
 from ibot_mm.engine.mmengine_state import begin_again, randomness_of, set_progress
 from ibot_mm.engine.optim.schedulers import advance_schedulers
+from ibot_mm.functional.shards import has_shards, shard_like
 
-from .errors import CheckpointFileError
+from .errors import CheckpointFileError, run_on_main
 from .gradients import restore_gradients
 from .history import restore_history
-from .read import read_checkpoint
+from .read import find_fault, read_checkpoint
 from .save import images_per_iteration
 from .settings import collect_settings, describe_differences
+from .shards import REST, fill_in, read_shards
 
 WEIGHTS_ONLY = (
     'To start a new training from the weights alone, leave out --resume and pass '
@@ -41,7 +44,7 @@ def resume_training(runner: Runner, path: str | Path) -> Callable[[], None]:
     Raises:
         CheckpointFileError: If the file cannot be read, holds no training, or does not fit.
     """
-    content = read_checkpoint(path)
+    content = _read(runner, path)
     missing = [key for key in ('meta', 'state_dict', 'optimizer') if key not in content]
     if missing or not {'epoch', 'iter'} <= set(content['meta']):
         raise CheckpointFileError(
@@ -66,6 +69,32 @@ def resume_training(runner: Runner, path: str | Path) -> Callable[[], None]:
     runner.message_hub.update_info('last_ckpt', str(path))
     _report(runner, meta, path)
     return partial(restore_gradients, runner, meta, content.get('gradients', []))
+
+
+def _read(runner: Runner, path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint; of one in shards, a model in shards reads the parts of this process."""
+    folder = Path(path)
+    parameters = {n.removeprefix('module.'): p for n, p in runner.model.named_parameters()}
+    if not folder.is_dir() or not has_shards(runner.model):
+        return read_checkpoint(path)
+    fault = run_on_main(partial(find_fault, folder))
+    if fault:
+        raise CheckpointFileError(f'Checkpoint {path} {fault}.')
+    groups = runner.optim_wrapper.optimizer.param_groups
+    optimized = [parameter for group in groups for parameter in group['params']]
+
+    def find_target(name: str, shape: Sequence[int]) -> Tensor | None:
+        place, _, rest = name.partition('.')
+        if place == 'optimizer':  # state.3.exp_avg
+            number = int(rest.split('.')[1])
+            target = optimized[number] if number < len(optimized) else None
+        else:  # state_dict.NAME or gradients.0.NAME
+            target = parameters.get(rest if place == 'state_dict' else rest.partition('.')[2])
+        return target if target is not None and target.shape == shape else None
+
+    content = read_checkpoint(folder / REST)
+    fill_in(content, read_shards(folder, find_target))
+    return content
 
 
 def check_shapes(expected: Mapping[str, Any], given: Mapping[str, Any], path: str | Path) -> None:
@@ -144,6 +173,14 @@ def _restore_optimizer(wrapper: OptimWrapper, saved: dict[str, Any], path: str |
     numbers = [{k: v for k, v in group.items() if k != 'params'} for group in groups]
     saved = dict(saved)
     saved.pop('base_param_settings', None)
+    parameters = [parameter for group in groups for parameter in group['params']]
+    saved['state'] = {
+        index: {
+            key: shard_like(value, parameters[index]) if isinstance(value, Tensor) else value
+            for key, value in state.items()
+        }
+        for index, state in saved['state'].items()
+    }
     saved['param_groups'] = [
         dict(number, params=old['params']) for number, old in zip(numbers, old_groups)
     ]

@@ -2,6 +2,8 @@
 """Saving of a training: collected from all processes, checked, written by the main one."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ibot_mm.engine.mmengine_state import accumulation_of
+from ibot_mm.functional.shards import has_shards
 from ibot_mm.version import __version__, find_commit
 
 from .errors import DiskFullError, is_disk_full, run_on_main
@@ -18,7 +21,8 @@ from .finite import find_nonfinite
 from .gradients import gather_gradients
 from .history import collect_history
 from .settings import collect_settings
-from .write import write_checkpoint
+from .shard_writing import write_shards
+from .write import disk_full_message, write_checkpoint
 
 
 def save_training(
@@ -28,16 +32,24 @@ def save_training(
     iteration: int,
     save_optimizer: bool = True,
     save_param_scheduler: bool = True,
-) -> None:
+    group: Any = None,
+    completed: Callable[[], None] = lambda: None,
+) -> Callable[[], None]:
     """Save a checkpoint; all processes must call it, and all leave it alike.
 
     Args:
         runner: A runner in training.
-        path: The file.
+        path: The file; of a model that processes share, the folder.
         epoch: Epochs that are complete.
         iteration: Iterations that are complete.
         save_optimizer: Whether to save what resuming needs beside weights. Defaults to True.
         save_param_scheduler: Whether to save the schedulers' state. Defaults to True.
+        group: As of :func:`write_shards`. Defaults to None, which does for other models.
+        completed: Called on the main process when all is written. Defaults to nothing.
+
+    Returns:
+        To call on all processes before the next save and at the end: waits until a folder is
+        written, see :func:`write_shards`. Of a file nothing is left to wait for.
 
     Raises:
         FloatingPointError: On all processes, if on any of them a weight, a moment, a center or the
@@ -57,20 +69,27 @@ def save_training(
         content = _collect(runner, epoch, iteration, save_optimizer, save_param_scheduler)
         if gradients:
             content['gradients'] = gradients
-        runner.call_hook('before_save_checkpoint', checkpoint=content)
+        _add(runner, content)
         try:
             write_checkpoint(content, path)
         except OSError as error:
             if not is_disk_full(error):
                 raise
-            raise DiskFullError(
-                f'{path} was not saved, the disk is full; earlier checkpoints are whole. Make '
-                'room, for example by a smaller default_hooks.checkpoint.max_keep_ckpts, and go on '
-                'by --resume.'
-            ) from error
+            raise DiskFullError(disk_full_message(path)) from error
+        if not nonfinite:
+            completed()
 
-    run_on_main(write)
+    wait: Callable[[], None] = lambda: None  # noqa: E731
+    if has_shards(runner.model):
+        content = _collect(runner, epoch, iteration, save_optimizer, save_param_scheduler)
+        if gradients:
+            content['gradients'] = gradients
+        add = partial(_add, runner)
+        wait = write_shards(content, path, group, add, (lambda: None) if nonfinite else completed)
+    else:
+        run_on_main(write)
     if nonfinite:
+        wait()
         last = runner.message_hub.get_info('last_ckpt')
         raise FloatingPointError(
             f'The state after iteration {iteration} is not finite ({"; ".join(nonfinite)}), so it '
@@ -79,6 +98,12 @@ def save_training(
             'a lower learning rate, a smaller clip_grad.max_norm, a longer warm-up, bf16 or '
             'float32 instead of fp16, or ibot_mm.SkipBadStepsHook as default_hooks.finite_loss.'
         )
+    return wait
+
+
+def _add(runner: Runner, content: dict[str, Any]) -> None:
+    """Let hooks add to a checkpoint."""
+    runner.call_hook('before_save_checkpoint', checkpoint=content)
 
 
 def _collect(

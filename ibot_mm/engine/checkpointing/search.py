@@ -2,7 +2,8 @@
 """Checkpoints of a training in its folder: which are there, which is the newest good one.
 
 ``epoch_3.pth`` is the state after 3 epochs, ``epoch_3_iter_20.pth`` 20 iterations later,
-``iter_700.pth`` that after 700 iterations. ``last_checkpoint`` holds the name of the last one.
+``iter_700.pth`` that after 700 iterations. Of a model that processes share the names end in
+``.dcp``: these are folders. ``last_checkpoint`` holds the name of the last one.
 """
 
 import re
@@ -12,9 +13,11 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from .read import find_fault
+from .shard_writing import delete_checkpoint
+from .shards import SUFFIX
 
 LAST = 'last_checkpoint'
-_NAME = re.compile(r'(epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth')
+_NAME = re.compile(r'(epoch|iter)_(\d+)(?:_iter_(\d+))?\.(?:pth|dcp)')
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
@@ -27,7 +30,7 @@ def list_checkpoints(folder: str | Path) -> list[Path]:
         folder: May be missing.
     """
     families: dict[str, list[tuple[int, int, Path]]] = {'epoch': [], 'iter': []}
-    for path in Path(folder).glob('*.pth'):
+    for path in (*Path(folder).glob('*.pth'), *Path(folder).glob(f'*{SUFFIX}')):
         if match := _NAME.fullmatch(path.name):
             families[match[1]].append((int(match[2]), int(match[3] or 0), path))
     queues = [[path for *_, path in sorted(family)] for family in families.values()]
@@ -61,7 +64,7 @@ def keep_newest(folder: str | Path, number: int) -> None:
         number: How many to keep.
     """
     for path in list_checkpoints(folder)[number:]:
-        path.unlink()
+        delete_checkpoint(path)
 
 
 def set_aside(checkpoints: list[Path], reason: str) -> None:

@@ -5,7 +5,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -35,14 +35,14 @@ def write_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
             try:
                 torch.save(plain(content), stream)
             except RuntimeError as error:  # torch's, in place of the stream's own
-                _raise_as_os_error(error)
+                raise_as_os_error(error)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_text(text: str, path: str | Path) -> None:
@@ -59,7 +59,7 @@ def write_text(text: str, path: str | Path) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(unfinished, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def plain(value: Any) -> Any:
@@ -96,7 +96,8 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _raise_as_os_error(error: RuntimeError) -> None:
+def raise_as_os_error(error: RuntimeError) -> NoReturn:
+    """Raise the error of the disk behind one of torch's writer, or that one if there is none."""
     cause = error.__context__
     while cause is not None:
         if isinstance(cause, OSError):
@@ -105,7 +106,8 @@ def _raise_as_os_error(error: RuntimeError) -> None:
     raise error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk."""
     if os.name != 'posix':
         return  # Windows cannot open folders
     descriptor = os.open(folder, os.O_RDONLY)
@@ -113,3 +115,11 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def disk_full_message(path: Path) -> str:
+    """Say that a checkpoint found no room, and what to do."""
+    return (
+        f'{path} was not saved, the disk is full; earlier checkpoints are whole. Make room, for '
+        'example by a smaller default_hooks.checkpoint.max_keep_ckpts, and go on by --resume.'
+    )

@@ -4,6 +4,7 @@
 import os.path
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.runner import Runner
 
 from ibot_mm.engine.checkpointing import (
+    CheckpointFileError,
+    DiskFullError,
     find_start,
     read_checkpoint,
     resume_training,
     run_on_main,
     use_weights,
 )
+from ibot_mm.engine.checkpointing.shard_writing import remove_unfinished
 from ibot_mm.engine.checkpointing.stopping import (
     SAVE,
     STOP,
@@ -26,7 +30,6 @@ from ibot_mm.engine.checkpointing.stopping import (
     TrainingStopped,
     announce,
 )
-from ibot_mm.engine.checkpointing.write import UNFINISHED
 from ibot_mm.engine.distributed import read_timeout
 from ibot_mm.engine.loops import VALIDATED
 from ibot_mm.engine.mmengine_state import is_loaded, is_training, mark_loaded, requested_start
@@ -43,6 +46,8 @@ class CheckpointHook(CheckpointWriter):
 
     - A file is whole or not there, has checksums, and is of plain data. The one before is deleted
       after it, not before it.
+    - Of a model that processes share (:class:`ibot_mm.ShardedDataParallel`) it is a folder,
+      ``epoch_3.dcp``, written while the training goes on, and read by any number of processes.
     - A state that is not finite, on any process, is never a checkpoint, and ends the training.
     - SIGTERM, SIGUSR1 and Ctrl-C save after the present iteration and end all processes with exit
       status 75.
@@ -153,8 +158,7 @@ class CheckpointHook(CheckpointWriter):
         """Note signals from here on, and remove what a killed run left half-written."""
         super().before_train(runner)
         if is_main_process():
-            for path in Path(self.out_dir).glob(f'*{UNFINISHED}'):
-                path.unlink()
+            remove_unfinished(Path(self.out_dir))
         if self._finish_resuming is not None:
             self._finish_resuming()
             self._finish_resuming = None
@@ -163,12 +167,18 @@ class CheckpointHook(CheckpointWriter):
         self._is_training = True
 
     def after_train(self, runner: Runner) -> None:
-        """Give the signals back."""
+        """Wait for what is being written, and give the signals back."""
+        self.finish_saving()
         self.release_signals(runner)
         super().after_train(runner)
 
     def release_signals(self, runner: Runner) -> None:
-        """Give the signals back, also after an error (called by the loops of this package)."""
+        """Give the signals back, also after an error (called by the loops of this package).
+
+        A folder that is being written is waited for: who goes on from here finds it whole.
+        """
+        with suppress(CheckpointFileError, DiskFullError):  # an error is under way, or it was told
+            self.finish_saving()
         self._is_training = False
         self.signals.remove()
 
@@ -227,6 +237,7 @@ class CheckpointHook(CheckpointWriter):
 
     def stop(self) -> None:
         """End this process, after all have saved."""
+        self.finish_saving()
         self.signals.remove()
         barrier()
         raise TrainingStopped
@@ -237,9 +248,9 @@ class CheckpointHook(CheckpointWriter):
             return
         length = len(runner.train_dataloader)
         if not self.by_epoch or hasattr(runner.train_loop, 'dataloader_iterator'):
-            name = f'iter_{iteration}.pth'
+            name = f'iter_{iteration}{self.suffix}'
         elif iteration == epoch * length:
-            name = f'epoch_{epoch}.pth'
+            name = f'epoch_{epoch}{self.suffix}'
         else:
-            name = f'epoch_{epoch}_iter_{iteration - epoch * length}.pth'
+            name = f'epoch_{epoch}_iter_{iteration - epoch * length}{self.suffix}'
         self._save(runner, name, epoch, iteration)

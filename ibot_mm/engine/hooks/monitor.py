@@ -12,6 +12,7 @@ from torch import Tensor
 from ibot_mm.engine.hooks.unwrap import unwrap_model
 from ibot_mm.functional import monitors
 from ibot_mm.functional.ranges import check_ranges
+from ibot_mm.functional.shards import local_parts, sum_over_shards
 from ibot_mm.registry import HOOKS
 
 LEAST_FEATURES = 8  # for a spectrum
@@ -89,9 +90,12 @@ class MonitorHook(Hook):
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Log what was measured."""
+        if not self.is_time(runner):
+            return
+        step = self._teacher_step()  # of all processes, which may share the weights
         if not self.values:
             return
-        self.values |= self._teacher_step()
+        self.values |= step
         self._since_validation.append(self.values)
         for name, value in self.values.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
@@ -134,12 +138,14 @@ class MonitorHook(Hook):
 
     def _teacher_step(self) -> dict[str, float]:
         """Compare the vectors among the teacher's weights, biases and norms: they are few."""
-        vectors = [p.flatten() for p in self._model.teacher.parameters() if p.ndim == 1]
-        weights = torch.cat(vectors).detach().float()
+        vectors = [p.detach() for p in self._model.teacher.parameters() if p.ndim == 1]
+        weights = torch.cat(local_parts(vectors)).float()
         before, self._weights = self._weights, weights.clone()
         if before is None:
             return {}
-        return dict(teacher_step=float((weights - before).norm() / weights.norm().clamp(1e-12)))
+        squares = torch.stack([(weights - before).square().sum(), weights.square().sum()])
+        step, size = sum_over_shards(squares, vectors[0]).sqrt()
+        return dict(teacher_step=float(step / size.clamp(1e-12)))
 
 
 def _spread(rows: Tensor, number: int) -> Tensor:

@@ -63,7 +63,8 @@ class WhitenPatchesHook(Hook):
         weight, bias = whitening_embedding(
             torch.cat(patches), layer.out_channels, self.eps, generator
         )
-        weight, bias = weight.to(layer.weight), bias.to(layer.weight)
+        place = dict(device=layer.weight.device, dtype=layer.weight.dtype)
+        weight, bias = weight.to(**place), bias.to(**place)
         for tensor in (weight, bias):
             broadcast(tensor)
         model.start_patch_embedding(weight, bias)

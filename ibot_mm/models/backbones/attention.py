@@ -25,6 +25,8 @@ class EncoderLayer(TransformerEncoderLayer):
     Skips what drop path drops.
     """
 
+    forward_methods = ('forward_rows',)  # of who is called by others than forward()
+
     @classmethod
     def adopt(cls, layer: TransformerEncoderLayer) -> None:
         """Make a layer of mmpretrain one of these; parameters stay as they are."""
@@ -60,6 +62,36 @@ class EncoderLayer(TransformerEncoderLayer):
             tokens, lambda tokens: self.ffn(self.ln2(tokens), branch=True), self.ffn.dropout_layer
         )
 
+    def forward_rows(self, tokens: Tensor, rows: Tensor, angles: Tensor | None = None) -> Tensor:
+        """Run the layer where only some of its outputs are wanted.
+
+        All tokens are attended to. Output projection and feed-forward network, two thirds of the
+        layer, run on the wanted ones; where these are only [CLS], so does the rest. The
+        layer and its attention are not called as modules: hooks on them do not fire.
+
+        Args:
+            tokens: Shape (B, T, D).
+            rows: Places of the wanted tokens among the B * T, the first B those of each image's
+                first token, shape (R,).
+            angles: As in :func:`attend`. Defaults to None.
+
+        Returns:
+            Shape (R, D).
+        """
+        module, images = self.attn, rows // tokens.shape[1]
+        normalized = self.ln1(tokens)
+        if len(rows) == len(tokens) and angles is None and _is_plain(module):
+            attended = attend_first(module, normalized)
+        else:
+            attended = attend(module, normalized, angles, rows)
+        attended = module.proj_drop(attended)
+        scale = sample_scale(tokens, module.out_drop)[images, None]
+        wanted = tokens.flatten(0, 1).index_select(0, rows) + module.gamma1(attended) * scale
+        if not isinstance(self.ffn, FeedForward):
+            return self.ffn(self.ln2(wanted), identity=wanted)
+        scale = sample_scale(tokens, self.ffn.dropout_layer)[images, None]
+        return wanted + self.ffn(self.ln2(wanted), branch=True) * scale
+
 
 class Attention(MultiheadAttention):
     """Attention module of :class:`EncoderLayer`, up to layer scale; drop path is the layer's."""
@@ -85,40 +117,6 @@ class FeedForward(FFN):
         if not branch:
             return super().forward(tokens, identity)
         return self.gamma2(self.layers(tokens))
-
-
-def forward_rows(
-    layer: EncoderLayer, tokens: Tensor, rows: Tensor, angles: Tensor | None = None
-) -> Tensor:
-    """Run one encoder layer where only some of its outputs are wanted.
-
-    All tokens are attended to. Output projection and feed-forward network, two thirds of the
-    layer, run on the wanted ones; where these are only [CLS], so does the rest. The
-    layer and its attention are not called as modules: hooks on them do not fire.
-
-    Args:
-        layer: The layer.
-        tokens: Shape (B, T, D).
-        rows: Places of the wanted tokens among the B * T, the first B those of each image's
-            first token, shape (R,).
-        angles: As in :func:`attend`. Defaults to None.
-
-    Returns:
-        Shape (R, D).
-    """
-    module, images = layer.attn, rows // tokens.shape[1]
-    normalized = layer.ln1(tokens)
-    if len(rows) == len(tokens) and angles is None and _is_plain(module):
-        attended = attend_first(module, normalized)
-    else:
-        attended = attend(module, normalized, angles, rows)
-    attended = module.proj_drop(attended)
-    scale = sample_scale(tokens, module.out_drop)[images, None]
-    wanted = tokens.flatten(0, 1).index_select(0, rows) + module.gamma1(attended) * scale
-    if not isinstance(layer.ffn, FeedForward):
-        return layer.ffn(layer.ln2(wanted), identity=wanted)
-    scale = sample_scale(tokens, layer.ffn.dropout_layer)[images, None]
-    return wanted + layer.ffn(layer.ln2(wanted), branch=True) * scale
 
 
 def attend(

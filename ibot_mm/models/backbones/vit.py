@@ -21,7 +21,7 @@ from ibot_mm.functional.token_selection import token_rows
 from ibot_mm.registry import MODELS
 
 from .arch import ARCH_ZOO, resolve_arch
-from .attention import EncoderLayer, attend, forward_rows
+from .attention import EncoderLayer, attend
 from .layer_numbers import check_frozen_stages, check_num_blocks, resolve_indices
 from .patch_embedding import embed_patches
 from .patches import check_size, hide_patches
@@ -194,7 +194,7 @@ class MaskedVisionTransformer(VisionTransformer):
         if patches is not None:
             extra = self.num_extra_tokens + self.num_registers
             rows = token_rows(patches, len(images), tokens.shape[1] - extra, extra)
-            tokens = self._run(forward_rows, self.layers[-1], tokens, rows, angles)
+            tokens = self._run(self.layers[-1].forward_rows, tokens, rows, angles)
             outputs.append(self._normalize(self.num_layers - 1, tokens))
         return tuple(outputs)
 
