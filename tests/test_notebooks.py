@@ -100,7 +100,7 @@ def test_own_images(trained):
 @pytest.mark.slow
 def test_reading_a_run(trained, execute):
     folder, _ = trained
-    printed = execute('reading_a_run.ipynb', folder, RUN=Path('run'), SIDE=16)
+    printed = execute('reading_a_run.ipynb', folder, RUN=Path('run'), IMAGES=None, SIDE=16)
     for text in ('loss_cls', 'of the training is done', 'images_seen', 'knn/top1', 'relative'):
         assert text in printed
     page = (folder / 'run/report.html').read_text()
