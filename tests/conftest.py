@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.hooks import Hook
@@ -34,6 +35,15 @@ def cheap_runners() -> Iterator[None]:
         # Read again for each `_base_ = 'mmdet::...'`: 400 files, a second.
         patch.setattr('mmengine.config.utils.load', functools.cache(load))
         yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def forkable_autograd() -> None:
+    """Start torch's engine while it needs no thread, so that tests can fork.
+
+    After the first shards, or the first compiled function, of a process it would take one.
+    """
+    torch.ones((), requires_grad=True).backward()
 
 
 @pytest.fixture(autouse=True)
