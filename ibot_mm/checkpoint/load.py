@@ -235,7 +235,7 @@ def export_backbone(backbone: nn.Module, library: str) -> Export:
 
 
 def export_checkpoint(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Checkpoint,
     library: str,
     network: str = 'teacher',
     prefix: str | None = None,

@@ -132,7 +132,8 @@ TOOLS = {
 OTHERS = {
     *('ablate', 'compare_monitors', 'diagnose', 'record_healthy_run'),
     *('check_config', 'check_images', 'check_kills', 'check_resume', 'demo', 'install'),
-    *('list_components', 'make_demo_data', 'plot_curves', 'sweep_weights', 'try_timm_families'),
+    *('list_components', 'list_models', 'make_demo_data', 'plot_curves', 'sweep_weights'),
+    *('try_stacks', 'try_timm_families'),
 }
 
 
