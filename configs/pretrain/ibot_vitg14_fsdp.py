@@ -7,7 +7,13 @@ _base_ = ['ibot_vitl16_fsdp.py']
 
 model = dict(
     backbone=dict(
-        arch=dict(embed_dims=1536, num_layers=40, num_heads=24, feedforward_channels=6144),
+        arch=dict(
+            _delete_=True,
+            embed_dims=1536,
+            num_layers=40,
+            num_heads=24,
+            feedforward_channels=6144,
+        ),
         patch_size=14,
         layer_cfgs=dict(ffn_type='swiglu_fused'),
         layer_scale_init_value=1e-5,
