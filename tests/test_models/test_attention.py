@@ -7,7 +7,7 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ibot_mm.models.backbones.attention import EncoderLayer, attend, attend_first, forward_rows
+from ibot_mm.models.backbones.attention import EncoderLayer, attend, attend_first
 
 IMAGES, TOKENS, CHANNELS, HEADS = 3, 7, 8, 2
 OPTIONS = {
@@ -40,7 +40,7 @@ def test_hooks_on_the_feed_forward_network_fire():
     shapes = []
     layer.ffn.register_forward_hook(lambda *args: shapes.append(tuple(args[-1].shape)))
     layer(tokens, attend)
-    forward_rows(layer, tokens, torch.tensor([0, TOKENS, 2 * TOKENS, 1]))
+    layer.forward_rows(tokens, torch.tensor([0, TOKENS, 2 * TOKENS, 1]))
     assert shapes == [(IMAGES, TOKENS, CHANNELS), (4, CHANNELS)]
 
 
@@ -49,7 +49,7 @@ def test_hooks_on_the_feed_forward_network_fire():
 def test_rows_are_those_of_the_whole_layer(options, patches):
     layer, tokens = build(**options)
     rows = torch.tensor([0, TOKENS, 2 * TOKENS, *patches])
-    chosen = derive(layer, tokens, lambda x: forward_rows(layer, x, rows))
+    chosen = derive(layer, tokens, lambda x: layer.forward_rows(x, rows))
     whole = derive(layer, tokens, lambda x: layer(x).flatten(0, 1)[rows])
     torch.testing.assert_close(chosen, whole, rtol=1e-10, atol=1e-12)
 
@@ -85,6 +85,6 @@ def test_what_is_not_linear_runs_as_it_is(name, monkeypatch):
         layer.attn.train()
     rows = torch.arange(IMAGES) * TOKENS
     torch.manual_seed(1)
-    chosen = forward_rows(layer, tokens, rows)
+    chosen = layer.forward_rows(tokens, rows)
     torch.manual_seed(1)
     torch.testing.assert_close(chosen, layer(tokens).flatten(0, 1)[rows], rtol=1e-12, atol=1e-12)
