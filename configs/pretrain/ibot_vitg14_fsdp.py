@@ -2,7 +2,7 @@
 # architecture (1,536 channels, 40 layers, 24 heads, SwiGLU, patches of 14), layer scale from 1e-5,
 # drop path 0.4, local crops of 98 pixels. By judgment: all else. Losses, rate, lengths and clipping
 # are those of ViT-L/16 here, 64 GPUs share 1,024 images, and blocks are computed again in the
-# backward pass. It has not been trained.
+# backward pass. Nobody has trained it here.
 _base_ = ['ibot_vitl16_fsdp.py']
 
 model = dict(
