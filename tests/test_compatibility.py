@@ -223,9 +223,14 @@ STOCK_TOOL = 'import sys; from mmengine.config import Config; Config.fromfile(sy
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'base', ["__import__('ibot_mm') and 'ibot_mm::pretrain/ibot_vits16.py'",
-             "[__import__('ibot_mm') and 'ibot_mm::_base_/default_runtime.py']"],
-)  # fmt: skip
+    'base',
+    [
+        "[__import__('ibot_mm') and 'ibot_mm::_base_/default_runtime.py']",
+        pytest.param(
+            "__import__('ibot_mm') and 'ibot_mm::pretrain/ibot_vits16.py'", marks=pytest.mark.long
+        ),
+    ],
+)
 def test_a_config_for_tools_that_do_not_import_the_package(base, tmp_path):
     (tmp_path / 'mine.py').write_text(f'_base_ = {base}\n')
     command = [sys.executable, '-c', STOCK_TOOL, str(tmp_path / 'mine.py')]

@@ -88,7 +88,7 @@ def test_three_are_stored_without_outputs():
         assert cells[0]['cell_type'] == 'markdown'
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_own_images(trained):
     folder, printed = trained
     for text in ('small data', '(96, 192)', 'knn top1', "for transformers' ViTModel"):
@@ -97,7 +97,7 @@ def test_own_images(trained):
     assert (folder / 'run/health.png').exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_reading_a_run(trained, execute):
     folder, _ = trained
     printed = execute('reading_a_run.ipynb', folder, RUN=Path('run'), IMAGES=None, SIDE=16)
@@ -107,7 +107,7 @@ def test_reading_a_run(trained, execute):
     assert 'Principal components' in page and 'Not on this page' not in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mask_rcnn(execute, tmp_path):
     settings = DemoSettings(num_train=10, num_val=10, num_scenes_train=4, num_scenes_val=2)
     data = make_demo_data(tmp_path / 'demo', settings)

@@ -14,7 +14,7 @@ from ibot_mm.visualization import save_ablation
 from .arms import Ablation, Arm
 from .check import num_images_seen
 from .measure import METRICS, describe_training
-from .statistics import Difference, Summary, paired_difference, summarize
+from .statistics import paired_difference, summarize
 from .tasks import prepared_file, read_result
 
 REPORT, SUMMARY, FIGURE = 'report.md', 'report.json', 'report.png'
@@ -71,17 +71,17 @@ def write_report(
         'Mean ± standard deviation over the seeds, in percent, of the teacher on frozen features. '
         'k-NN and linear probes take their best setting on the held-out images, as published, '
         'in each arm alike.',
-        _markdown(header, rows),
+        markdown(header, rows),
     ]
     if differences:
         parts += [
             f'## Difference to {ablation.reference}, over pairs of the same seed',
             "Mean and 95 % interval by Student's t. Each interval stands for itself: among many, "
             'some miss by chance.',
-            _markdown(['arm', *header[2:]], differences),
+            markdown(['arm', *header[2:]], differences),
         ]
     parts += [f'![Every seed, mean and standard deviation]({FIGURE})']
-    parts += ['## Arms', _markdown(['arm', 'what it is'], _descriptions(ablation, out))]
+    parts += ['## Arms', markdown(['arm', 'what it is'], _descriptions(ablation, out))]
     if any(collapsed.values()):
         parts += ['## Collapsed', _bullets({n: text for n, text in collapsed.items() if text})]
     if failed:
@@ -127,7 +127,7 @@ def _rows(
         cells = []
         for of_arms in values.values():
             numbers = list(of_arms[name].values())
-            cells.append(_mean(summarize(numbers)) if numbers else '')
+            cells.append(str(summarize(numbers)) if numbers else '')
         rows.append([title, str(len(results[name])), *cells])
     return rows
 
@@ -145,18 +145,8 @@ def _difference_rows(
         found = [
             paired_difference(of_arms[name], of_arms[reference]) for of_arms in values.values()
         ]
-        rows.append([name, *('' if d is None else _interval(d) for d in found)])
+        rows.append([name, *('' if d is None else str(d) for d in found)])
     return rows
-
-
-def _mean(summary: Summary) -> str:
-    return f'{summary.mean:.1f}' + ('' if summary.std is None else f' ± {summary.std:.1f}')
-
-
-def _interval(found: Difference) -> str:
-    if found.low is None or found.high is None:
-        return f'{found.mean:+.1f}'
-    return f'{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]'
 
 
 def _descriptions(ablation: Ablation, out: Path) -> list[list[str]]:
@@ -239,7 +229,8 @@ def _summary(
     )
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Compose a table in Markdown."""
     lines = [header, ['---'] * len(header), *rows]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 

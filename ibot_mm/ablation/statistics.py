@@ -24,6 +24,9 @@ class Summary:
     std: float | None
     count: int
 
+    def __str__(self) -> str:
+        return f'{self.mean:.1f}' + ('' if self.std is None else f' ± {self.std:.1f}')
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -40,6 +43,11 @@ class Difference:
     low: float | None
     high: float | None
     count: int
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f'{self.mean:+.1f}'
+        return f'{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]'
 
 
 def summarize(values: Sequence[float]) -> Summary:

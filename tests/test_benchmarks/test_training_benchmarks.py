@@ -143,6 +143,7 @@ def test_operations_are_those_counted_by_hand():
     assert make_step().published() == pytest.approx(published, rel=1e-3)
 
 
+@pytest.mark.long
 def test_operations_are_those_that_run():
     """Without values as with them."""
     torch.manual_seed(0)

@@ -47,7 +47,7 @@ def folder(tmp_path):
     return root
 
 
-@pytest.mark.parametrize('num_workers', [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('num_workers', [1, pytest.param(2, marks=pytest.mark.long)])
 def test_report(folder, num_workers):
     report = check_folder(str(folder), num_workers=num_workers)
     assert {image.path: image.kinds for image in report.images} == EXPECTED

@@ -89,9 +89,9 @@ LONG = pytest.mark.long
 @pytest.mark.parametrize(
     ('what', 'rank', 'in_validation'),
     [
-        ('sleep', 1, False),
         ('SIGSTOP', 0, False),  # which keeps the store, too
         ('SIGKILL', 0, False),
+        pytest.param('sleep', 1, False, marks=LONG),
         pytest.param('sleep', 0, False, marks=LONG),
         pytest.param('SIGSTOP', 1, False, marks=LONG),
         pytest.param('sleep', 1, True, marks=LONG),

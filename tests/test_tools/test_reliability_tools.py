@@ -130,7 +130,7 @@ TOOLS = {
 }  # fmt: skip
 # Those that read no file of weights but what they have written themselves.
 OTHERS = {
-    *('ablate', 'compare_monitors', 'diagnose', 'record_healthy_run'),
+    *('ablate', 'average_evaluations', 'compare_monitors', 'diagnose', 'record_healthy_run'),
     *('check_config', 'check_images', 'check_kills', 'check_resume', 'demo', 'install'),
     *('list_components', 'list_models', 'make_demo_data', 'plot_curves', 'sweep_weights'),
     *('try_stacks', 'try_timm_families'),

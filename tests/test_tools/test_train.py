@@ -62,19 +62,29 @@ def test_train_resume_and_test(config, tmp_path, call):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_test_without_gpus(config, tmp_path, call):
+def test_two_processes_train_and_validate_without_gpus(config, tmp_path, call):
     together = ['--cfg-options', 'model.neck.norm_cfg.type=ibot_mm.SyncBN',
                 'model.backbone.with_cp=True', 'optim_wrapper.accumulative_counts=2',
                 'optim_wrapper.dtype=bfloat16']  # fmt: skip
-    work_dir = tmp_path / 'dist'
+    work_dir, out = tmp_path / 'dist', tmp_path / 'metrics.json'
     call('bash', 'tools/dist_train.sh', config, 2, '--work-dir', work_dir, '--amp', *together)
-    checkpoint = work_dir / 'epoch_3.pth'
-    out = tmp_path / 'metrics.json'
-    norm = together[:2]
-    call('bash', 'tools/dist_test.sh', config, checkpoint, 2, '--out', out, *norm)
-    distributed = json.loads(out.read_text())
-    call('tools/test.py', config, checkpoint, '--out', out, *norm)
-    assert json.loads(out.read_text()) == pytest.approx(distributed)
+    (scalars,) = work_dir.glob('*/vis_data/scalars.json')
+    distributed = json.loads(scalars.read_text().splitlines()[-1])
+    call('tools/test.py', config, work_dir / 'epoch_3.pth', '--out', out, *together[:2])
+    alone = json.loads(out.read_text())
+    assert alone == pytest.approx({name: distributed[name] for name in alone})
+
+
+@pytest.mark.long
+def test_two_processes_test_as_one(config, tmp_path, call):
+    found = []
+    for tool in (
+        ['tools/test.py', config, 'none'],
+        ['bash', 'tools/dist_test.sh', config, 'none', 2],
+    ):
+        call(*tool, '--out', tmp_path / 'metrics.json', '--cfg-options', 'randomness.seed=0')
+        found.append(json.loads((tmp_path / 'metrics.json').read_text()))
+    assert found[1] == pytest.approx(found[0])
 
 
 @pytest.mark.parametrize('script', ['dist_train', 'dist_test', 'slurm_train', 'slurm_test'])

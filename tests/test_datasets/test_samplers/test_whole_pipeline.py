@@ -60,6 +60,7 @@ def test_in_workers(image_files, apply):
     assert equal(epochs(images(image_files, apply), **workers), reference)
 
 
+@pytest.mark.long
 def test_in_spawned_workers(image_files):
     workers = dict(num_workers=1, persistent_workers=True, multiprocessing_context='spawn')
     files = image_files[:2]

@@ -194,7 +194,7 @@ def test_the_tool_on_small_images(call, checkpoint, splits_folder, tmp_path):
     assert clean[0]['metrics']['error'] == 100 - found['shuffle'][0]['metrics']['top1']
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_processes_give_the_same(
     call_together, request_, checkpoint, splits_folder, tmp_path
 ):
