@@ -79,9 +79,11 @@ def check_environment(minimum_versions: Mapping[str, str] = MINIMUM_VERSIONS) ->
             faults.append(f'{package} >= {minimum} is not installed')
         elif Version(version) < Version(minimum):
             faults.append(f'{package} {version} is older than {minimum}')
-    if _is_distribution('transformers') and Version(metadata.version('transformers')).major >= 5:
+    too_new = _first_transformers_that_break_mmpretrain()
+    if _is_distribution('transformers') and Version(metadata.version('transformers')) >= too_new:
         faults.append(
-            'mmpretrain cannot be imported beside transformers 5 (pip install "transformers<5")'
+            f'mmpretrain cannot be imported beside transformers {too_new} and later '
+            f'(pip install "transformers<{too_new}")'
         )
     if faults:
         raise ImportError(f'ibot_mm cannot work here: {", ".join(faults)}.\n{ADVICE}')
@@ -177,6 +179,12 @@ def import_mmpretrain() -> None:
     others = [line for line in printed.getvalue().splitlines() if line != 'Could not import OneDL']
     if others:
         print(*others, sep='\n')
+
+
+def _first_transformers_that_break_mmpretrain() -> Version:
+    """Upstream's imports what 4.52 took out, for the networks that need pycocotools, too."""
+    upstream = _is_distribution('mmpretrain') and _is_distribution('pycocotools')
+    return Version('4.52' if upstream else '5')
 
 
 def _is_distribution(name: str) -> bool:

@@ -58,13 +58,31 @@ def test_error_names_every_fault_and_the_way_out(fake_package):
     assert "pip install 'ibot-mm[openmmlab]'" in message
 
 
-def test_transformers_that_break_mmpretrain_are_named(tmp_path, monkeypatch):
-    (tmp_path / 'transformers-5.0.0.dist-info').mkdir()
-    metadata = 'Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.0\n'
-    (tmp_path / 'transformers-5.0.0.dist-info' / 'METADATA').write_text(metadata)
+@pytest.mark.parametrize(
+    ('installed', 'advice'),
+    [
+        ({'transformers': '5.0.0'}, 'transformers<5'),
+        ({'transformers': '4.52.4'}, None),  # OneDL's goes on
+        (
+            {'transformers': '4.52.4', 'mmpretrain': '1.2.0', 'pycocotools': '2'},
+            'transformers<4.52',
+        ),
+        ({'transformers': '4.51.3', 'mmpretrain': '1.2.0', 'pycocotools': '2'}, None),
+    ],
+)
+def test_transformers_that_break_mmpretrain_are_named(tmp_path, monkeypatch, installed, advice):
+    for name, version in installed.items():
+        folder = tmp_path / f'{name}-{version}.dist-info'
+        folder.mkdir()
+        (folder / 'METADATA').write_text(
+            f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
+        )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ImportError, match='transformers<5'):
+    if advice is None:
         check_environment()
+    else:
+        with pytest.raises(ImportError, match=advice):
+            check_environment()
 
 
 def test_package_import_checks_the_environment(tmp_path):
