@@ -18,6 +18,11 @@ from mmengine.logging.history_buffer import HistoryBuffer as _HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
 from torch import Tensor, nn
 
+try:
+    from numpy._core import multiarray
+except ImportError:  # before numpy 2
+    from numpy.core import multiarray
+
 from .errors import CheckpointFileError
 from .shards import REST, fill_in, find_fault_of_shards, read_shards
 
@@ -52,12 +57,11 @@ class _History(_Inert):
 _ARRAYS: list[Any] = [np.ndarray, np.dtype] + [
     type(np.dtype(kind)) for kind in ('f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'b1')
 ]
-_core = getattr(np, '_core', None) or np.core
 _ARRAY_FUNCTIONS = [
     (function, f'numpy.{package}.multiarray.{name}')
     for name, function in (
-        ('_reconstruct', _core.multiarray._reconstruct),
-        ('scalar', _core.multiarray.scalar),
+        ('_reconstruct', multiarray._reconstruct),
+        ('scalar', multiarray.scalar),
     )
     for package in ('core', '_core')  # before and since numpy 2
 ]
