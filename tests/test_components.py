@@ -93,7 +93,11 @@ BUILT_ELSEWHERE = {
     'INaturalist',
     'IterBasedTrainLoop',
     'KNNSplits',
+    'LMDBImages',
+    'ParquetImages',
     'ShardedDataParallel',
+    'TarImages',
+    'ZipImages',
 }
 SHAPE = re.compile(r'\((?:[A-Z]\w*|\d|\.\.\.|number|side|size)[^()]*[,x][^()]*\)|HWC|\(\)')
 

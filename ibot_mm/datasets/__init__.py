@@ -9,6 +9,8 @@ from .inaturalist import INaturalist
 from .knn_splits import KNNSplits
 from .repeated_augmentation import RepeatedAugmentationSampler
 from .samplers import SeededBatchSampler
+from .store_error import StoreError
+from .stores import LMDBImages, ParquetImages, StoredImages, TarImages, ZipImages
 from .transforms import (
     Corrupt,
     LoadImage,
@@ -27,10 +29,16 @@ __all__ = [
     'ImageFolder',
     'ImageSubset',
     'KNNSplits',
+    'LMDBImages',
     'LoadImage',
     'MultiCrop',
     'PackMultiCrop',
+    'ParquetImages',
     'SeededBatchSampler',
+    'StoreError',
+    'StoredImages',
+    'TarImages',
+    'ZipImages',
     'find_images',
     'RepeatedAugmentationSampler',
     'ReverseChannels',

@@ -3,12 +3,13 @@ import logging
 from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
-from mmengine import fileio
 from mmengine.logging import print_log
 
+from ibot_mm.datasets.store_error import StoreError
 from ibot_mm.registry import TRANSFORMS
 
 from .decode_image import PixelRange, UnsupportedImageError, decode_image
+from .read_content import read_content
 
 
 @TRANSFORMS.register_module()
@@ -20,8 +21,8 @@ class LoadImage(LoadImageFromFile):
     floats (``in_range``, ``in_percentiles``), a fourth channel (``extra_channels``). Like the
     published loader it ignores the EXIF orientation; ``color_type='color'`` turns by it.
 
-    Required keys: ``img_path``. Added keys: ``img`` (uint8, HWC, BGR), ``img_shape``,
-    ``ori_shape``.
+    Required keys: ``img_path``, and ``img_file`` where a store holds the image. Added
+    keys: ``img`` (uint8, HWC, BGR), ``img_shape``, ``ori_shape``.
 
     Args:
         on_error: ``'raise'`` stops at a file that is missing or cannot be decoded. ``'skip'``
@@ -40,6 +41,8 @@ class LoadImage(LoadImageFromFile):
         ValueError: ``on_error`` or ``extra_channels`` is neither of its two, a pair is not
             (low, high), or mmcv's ``ignore_empty`` is asked for, which skips without a word.
     """
+
+    reads_stores = True
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class LoadImage(LoadImageFromFile):
 
         Raises:
             UnsupportedImageError: The image would lose something as it is set.
+            StoreError: The store that holds the image does not answer, or its shard is damaged.
             RuntimeError: The file is missing or cannot be decoded, and ``on_error='raise'``.
         """
         try:
@@ -77,6 +81,8 @@ class LoadImage(LoadImageFromFile):
             raise UnsupportedImageError(
                 f'cannot read image {results["img_path"]}: {error}'
             ) from None
+        except StoreError as error:
+            raise StoreError(f'cannot read image {results["img_path"]}: {error}') from error
         except Exception as error:  # backends and decoders raise what they like
             reason = f'{type(error).__name__}: {error}'
             problem = f'cannot read image {results["img_path"]} ({reason})'
@@ -91,7 +97,7 @@ class LoadImage(LoadImageFromFile):
         return None
 
     def _load(self, results: dict) -> dict:
-        content = fileio.get(results['img_path'], backend_args=self.backend_args)
+        content = read_content(results, self.backend_args)
         image = decode_image(content, self.pixel_range, self.color_type, self.imdecode_backend)
         results['img'] = image.astype('float32') if self.to_float32 else image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
