@@ -8,7 +8,7 @@ from .image_subset import ImageSubset
 from .inaturalist import INaturalist
 from .knn_splits import KNNSplits
 from .repeated_augmentation import RepeatedAugmentationSampler
-from .samplers import SeededBatchSampler
+from .samplers import SeededBatchSampler, ShardSampler
 from .store_error import StoreError
 from .stores import LMDBImages, ParquetImages, StoredImages, TarImages, ZipImages
 from .transforms import (
@@ -35,6 +35,7 @@ __all__ = [
     'PackMultiCrop',
     'ParquetImages',
     'SeededBatchSampler',
+    'ShardSampler',
     'StoreError',
     'StoredImages',
     'TarImages',

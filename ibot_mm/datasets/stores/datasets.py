@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """The registered data sets."""
 
+import hashlib
 import logging
 import os
 from collections import Counter
@@ -208,6 +209,15 @@ class StoredImages(ReplaceSkipped, BaseDataset):
         if isinstance(table, ImageTable) and table.labels is not None:
             return table.labels
         return super().get_gt_labels()
+
+    def fingerprint(self) -> str:
+        """Return a hash of the images' names, places and labels."""
+        self.full_init()
+        table = self.data_list
+        if isinstance(table, ImageTable):
+            return table.fingerprint()
+        text = repr([(info['stored'], info.get('gt_label')) for info in table])
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def has_images(self, number: int) -> bool:
         """Tell whether there are so many; what is counted for it is kept.
