@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 from packed_images import batches_of, pipeline, write_tar
-from slow_store import serve
 
+from benchmarks.slow_store import serve
 from ibot_mm.datasets import ImageFolder, LoadImage, StoreError, TarImages
 from ibot_mm.datasets.stores.retries import Retries
 

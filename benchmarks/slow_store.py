@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-MAX_REQUESTS = 500
+MAX_REQUESTS = 20_000
 
 
 class Store(socketserver.ThreadingTCPServer):
