@@ -67,7 +67,7 @@ class StoredImages(ReplaceSkipped, BaseDataset):
     def __init__(
         self,
         data_root: str = '',
-        data_prefix: str = '',
+        data_prefix: str | Mapping[str, str] = '',
         with_label: bool = False,
         pipeline: Mapping[str, Any] | Sequence[Any] = (),
         extensions: Sequence[str] = EXTENSIONS,
@@ -84,6 +84,8 @@ class StoredImages(ReplaceSkipped, BaseDataset):
                 f'{name}: data_root is empty: give the shards, a folder of them or an address, '
                 "such as 'shards/train' or 'https://host/train-{000000..000146}.tar'"
             )
+        if isinstance(data_prefix, Mapping):  # as configs of mmpretrain write it
+            data_prefix = data_prefix.get('img_path', '')
         self.place = _join(data_root, data_prefix)
         self.with_label = with_label
         self._index_dir = index_dir

@@ -104,7 +104,7 @@ class StoreFiles:
             StoreError: If it is not there, or the store does not answer.
         """
         if path.startswith(PIPE):
-            return FileState(-1) if self.cache_dir is None else self._local_state(self.local(path))
+            return self._local_state(self.local(path))
         if not is_remote(path):
             return self._local_state(path)
         system, name = self._system(path)
@@ -198,12 +198,12 @@ class StoreFiles:
         """Return the path of a file on this machine, which is copied where it lies elsewhere.
 
         Raises:
-            ValueError: If it lies elsewhere and there is no ``cache_dir``.
+            StoreError: If it lies elsewhere and there is no ``cache_dir``, or cannot be copied.
         """
         if not is_remote(path):
             return path.removeprefix('file://')
         if self.cache_dir is None:
-            raise ValueError(
+            raise StoreError(
                 f'{path} must be copied to this machine to be read: set cache_dir of the data set '
                 'to a folder with room for it'
             )

@@ -54,7 +54,7 @@ def index_of(
     with one_at_a_time(file.with_name(f'.{file.name}.lock')):
         if state.size >= 0 and (kept := _read(file, state)):  # another process was faster
             return kept
-        index = store.count(path)
+        index = store.files.retries.call(f'counting {path}', lambda: store.count(path))
         index.state = state
         part = file.with_name(f'.{file.name}.part')
         part.write_bytes(index.to_bytes())

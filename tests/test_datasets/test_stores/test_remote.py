@@ -132,9 +132,21 @@ def test_copies_are_whole(store, tmp_path):
     assert len(names) == 2 and not any(name.endswith('.part') for name in names)
 
 
+def test_faults_while_shards_are_counted(shards, quick, monkeypatch):
+    """Whole shards are counted in several requests: a fault in any of them begins it anew."""
+    pytest.importorskip('aiohttp')
+    with serve(shards) as store:
+        store.faults += ['503', 'drop']
+        assert len(TarImages(store.address, NUMBERED, timeout=5)) == 12 and not store.faults
+    with serve(shards) as store:
+        store.faults += ['500'] * 40
+        with pytest.raises(StoreError, match=r'00\.tar failed 2 times'):
+            TarImages(store.address, '00.tar', attempts=2, index_dir=str(shards.parent / 'new'))
+
+
 def test_commands(shards, tmp_path, quick):
     place = f'pipe:cat {shards}/{NUMBERED}'
-    with pytest.raises(ValueError, match='set cache_dir'):
+    with pytest.raises(StoreError, match='set cache_dir'):
         TarImages(place)
     dataset = TarImages(place, cache_dir=str(tmp_path / 'copies'))
     assert read(dataset) == read(TarImages(str(shards)))
