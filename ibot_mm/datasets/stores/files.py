@@ -86,7 +86,8 @@ class StoreFiles:
             if os.path.isfile(pattern) or (pattern.endswith(suffixes) and os.path.isdir(pattern)):
                 return [pattern]
             if not os.path.isdir(pattern):
-                return sorted(glob.glob(pattern, recursive=True))
+                found = glob.glob(pattern, recursive=True)
+                return sorted(path for path in found if path.endswith(suffixes))
             inside = glob.glob(os.path.join(glob.escape(pattern), '**'), recursive=True)
             found = sorted(path for path in inside if path.endswith(suffixes))
             return [path for path in found if not os.path.dirname(path).endswith(suffixes)]
