@@ -77,6 +77,7 @@ ARGUMENTS = {
     'ReversedMixup': dict(alpha=0.8),
     'ReversedCutMix': dict(alpha=1.0),
     'RepeatedAugmentationSampler': dict(dataset=range(256), seed=0),
+    'ShardSampler': dict(dataset=range(4), seed=0),
     'SweepOptimizer': dict(
         params=[nn.Parameter(torch.zeros(1, 2))],
         sweep=[dict(lr=1.0, weight_decay=0.0, lars=False)],
@@ -93,7 +94,11 @@ BUILT_ELSEWHERE = {
     'INaturalist',
     'IterBasedTrainLoop',
     'KNNSplits',
+    'LMDBImages',
+    'ParquetImages',
     'ShardedDataParallel',
+    'TarImages',
+    'ZipImages',
 }
 SHAPE = re.compile(r'\((?:[A-Z]\w*|\d|\.\.\.|number|side|size)[^()]*[,x][^()]*\)|HWC|\(\)')
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from .application import app
 from .checkpoints import convert, export, list_known
 from .measure import diagnose, embed, evaluate
+from .pack import pack, unpack, verify
 from .pretrain import pretrain
 from .report import report
 
@@ -18,9 +19,15 @@ __all__ = [
     'export',
     'list_known',
     'main',
+    'pack',
     'report',
+    'unpack',
+    'verify',
 ]
-for command in (pretrain, embed, evaluate, diagnose, report, export, convert):
+for command in (
+    *(pretrain, embed, evaluate, diagnose, report, export, convert),
+    *(pack, unpack, verify),
+):
     app.command(command)
 app.command(list_known, name='list')
 app.register_install_completion_command()

@@ -8,7 +8,9 @@ from .image_subset import ImageSubset
 from .inaturalist import INaturalist
 from .knn_splits import KNNSplits
 from .repeated_augmentation import RepeatedAugmentationSampler
-from .samplers import SeededBatchSampler
+from .samplers import SeededBatchSampler, ShardSampler
+from .store_error import StoreError
+from .stores import LMDBImages, ParquetImages, StoredImages, TarImages, ZipImages
 from .transforms import (
     Corrupt,
     LoadImage,
@@ -27,10 +29,17 @@ __all__ = [
     'ImageFolder',
     'ImageSubset',
     'KNNSplits',
+    'LMDBImages',
     'LoadImage',
     'MultiCrop',
     'PackMultiCrop',
+    'ParquetImages',
     'SeededBatchSampler',
+    'ShardSampler',
+    'StoreError',
+    'StoredImages',
+    'TarImages',
+    'ZipImages',
     'find_images',
     'RepeatedAugmentationSampler',
     'ReverseChannels',

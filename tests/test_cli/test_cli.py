@@ -15,7 +15,10 @@ import ibot_mm
 from ibot_mm import cli
 from ibot_mm.cli import app, main
 
-COMMANDS = ('pretrain', 'embed', 'evaluate', 'diagnose', 'report', 'export', 'convert', 'list')
+COMMANDS = (
+    *('pretrain', 'embed', 'evaluate', 'diagnose', 'report', 'export', 'convert', 'list'),
+    *('pack', 'unpack', 'verify'),
+)
 SMALL = (  # a step of a tenth of a second
     'model.backbone.arch=tiny', 'model.neck.in_channels=192',
     'model.backbone.img_size=16', 'model.backbone.patch_size=8',
@@ -114,6 +117,11 @@ def test_the_plan_is_said_and_written(images, tmp_path, capsys):
     (('diagnose', 'IMAGES'), 'scalars.json'),
     (('report', 'IMAGES', '--out', 'OUT/x.html'), 'scalars.json'),
     (('report', '--out', 'OUT/x.html'), 'at least one'),
+    (('pack', 'IMAGES/none', 'OUT/x'), 'there is no folder'),
+    (('pack', 'OTHERS', 'OUT/x'), r'no images to pack: 0 images, 3 other files'),
+    (('pack', 'IMAGES', 'OUT/x', '--quality', '0'), 'quality must be 1 to 100'),
+    (('unpack', 'OTHERS', 'OUT/x'), r'no .tar file at'),
+    (('verify', 'OTHERS'), r'no .tar file at'),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_one_line(words, message, images, tmp_path):
     others = tmp_path / 'others'
@@ -127,6 +135,19 @@ def test_what_cannot_be_done_is_one_line(words, message, images, tmp_path):
     assert isinstance(status, str) and status.startswith('ibot-mm: ')
     assert re.search(message, status), status
     assert not (tmp_path / 'out').exists()
+
+
+def test_pack_verify_unpack(images, tmp_path, capsys):
+    shards, folder = tmp_path / 'shards', tmp_path / 'again'
+    options = ('--images-per-shard', 5, '--num-workers', 1)
+    assert run('pack', images / 'val', shards, *options) in (0, None)
+    assert '16 images in 4 shards (found: 16 images' in ' '.join(capsys.readouterr().out.split())
+    assert run('verify', shards, '--num-workers', 1) in (0, None)
+    assert run('unpack', shards, folder) in (0, None)
+    assert len(list(folder.glob('class_*/*.png'))) == 16
+    (shards / '000003.tar').unlink()
+    assert run('verify', shards, '--num-workers', 1) == 1
+    assert '000003.tar is missing' in ' '.join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

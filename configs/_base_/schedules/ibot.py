@@ -37,6 +37,7 @@ train_cfg = dict(type='ibot_mm.EpochBasedTrainLoop', max_epochs=800, val_interva
 # default_hooks is a dict, so that a variant states only the number that differs.
 default_hooks = dict(
     seed=dict(type='ibot_mm.TrainingSeedHook'),
+    same_data=dict(type='ibot_mm.SameDataHook'),
     image_sizes=dict(type='ibot_mm.ImageSizeHook'),
     temperature=dict(
         type='ibot_mm.TeacherTemperatureHook',

@@ -3,12 +3,13 @@ import logging
 from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
-from mmengine import fileio
 from mmengine.logging import print_log
 
+from ibot_mm.datasets.store_error import StoreError
 from ibot_mm.registry import TRANSFORMS
 
-from .decode_image import PixelRange, UnsupportedImageError, decode_image
+from .decode_image import PixelRange, UnsupportedImageError, decode_image, reduction_of
+from .read_content import read_content
 
 
 @TRANSFORMS.register_module()
@@ -20,8 +21,8 @@ class LoadImage(LoadImageFromFile):
     floats (``in_range``, ``in_percentiles``), a fourth channel (``extra_channels``). Like the
     published loader it ignores the EXIF orientation; ``color_type='color'`` turns by it.
 
-    Required keys: ``img_path``. Added keys: ``img`` (uint8, HWC, BGR), ``img_shape``,
-    ``ori_shape``.
+    Required keys: ``img_path``, and ``img_file`` where a store holds the image. Added
+    keys: ``img`` (uint8, HWC, BGR), ``img_shape``, ``ori_shape``.
 
     Args:
         on_error: ``'raise'`` stops at a file that is missing or cannot be decoded. ``'skip'``
@@ -32,14 +33,22 @@ class LoadImage(LoadImageFromFile):
         in_range: Of images of more than 8 bits, the values (low, high) that become 0 and 255;
             others are clipped. Defaults to None: such images are errors.
         in_percentiles: The same in percent of each image's own values. Defaults to None.
+        min_decoded_size: Decode large JPEGs at 1/2, 1/4 or 1/8 of their height and width, as long
+            as the shorter side keeps this many pixels. With :attr:`MultiCrop.min_image_size`, 518
+            for the published crops, no crop is ever enlarged by it. Pixels change a little:
+            ``python -m benchmarks.reduced_decoding`` measures how much. Defaults to None: every
+            pixel is decoded.
         extra_channels: ``'raise'`` at channels after the third, unless they are opaque alpha,
             or ``'drop'`` them. Defaults to ``'raise'``.
         **kwargs: As in mmcv's ``LoadImageFromFile``.
 
     Raises:
         ValueError: ``on_error`` or ``extra_channels`` is neither of its two, a pair is not
-            (low, high), or mmcv's ``ignore_empty`` is asked for, which skips without a word.
+            (low, high), ``min_decoded_size`` is not positive or goes with another decoder, or
+            mmcv's ``ignore_empty`` is asked for, which skips without a word.
     """
+
+    reads_stores = True
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class LoadImage(LoadImageFromFile):
         in_range: tuple[float, float] | None = None,
         in_percentiles: tuple[float, float] | None = None,
         extra_channels: str = 'raise',
+        min_decoded_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(color_type=color_type, **kwargs)
@@ -57,6 +67,9 @@ class LoadImage(LoadImageFromFile):
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"LoadImage: on_error must be 'raise' or 'skip', got {on_error!r}")
         self.on_error = on_error
+        if min_decoded_size is not None:
+            _check_reduced(min_decoded_size, color_type, self.imdecode_backend)
+        self.min_decoded_size = min_decoded_size
 
     def transform(self, results: dict) -> dict | None:
         """Read one image.
@@ -69,6 +82,7 @@ class LoadImage(LoadImageFromFile):
 
         Raises:
             UnsupportedImageError: The image would lose something as it is set.
+            StoreError: The store that holds the image does not answer, or its shard is damaged.
             RuntimeError: The file is missing or cannot be decoded, and ``on_error='raise'``.
         """
         try:
@@ -77,6 +91,8 @@ class LoadImage(LoadImageFromFile):
             raise UnsupportedImageError(
                 f'cannot read image {results["img_path"]}: {error}'
             ) from None
+        except StoreError as error:
+            raise StoreError(f'cannot read image {results["img_path"]}: {error}') from error
         except Exception as error:  # backends and decoders raise what they like
             reason = f'{type(error).__name__}: {error}'
             problem = f'cannot read image {results["img_path"]} ({reason})'
@@ -91,8 +107,23 @@ class LoadImage(LoadImageFromFile):
         return None
 
     def _load(self, results: dict) -> dict:
-        content = fileio.get(results['img_path'], backend_args=self.backend_args)
-        image = decode_image(content, self.pixel_range, self.color_type, self.imdecode_backend)
+        content = read_content(results, self.backend_args)
+        reduction = 1
+        if self.min_decoded_size is not None:
+            reduction = results['reduction'] = reduction_of(content, self.min_decoded_size)
+        image = decode_image(
+            content, self.pixel_range, self.color_type, self.imdecode_backend, reduction
+        )
         results['img'] = image.astype('float32') if self.to_float32 else image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
+
+
+def _check_reduced(min_size: int, color_type: str, backend: str) -> None:
+    if min_size <= 0:
+        raise ValueError(f'LoadImage: min_decoded_size must be positive, got {min_size}')
+    if (color_type, backend) != ('color_ignore_orientation', 'cv2'):
+        raise ValueError(
+            'LoadImage: min_decoded_size needs the default color_type and imdecode_backend, got '
+            f'{color_type!r} and {backend!r}'
+        )

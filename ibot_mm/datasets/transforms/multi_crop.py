@@ -127,6 +127,16 @@ class MultiCrop(BaseTransform):
         self._plan = [(global_crop_size, global_crop_scale)] * num_global_crops
         self._plan += [(local_crop_size, local_crop_scale)] * num_local_crops
 
+    @property
+    def min_image_size(self) -> int:
+        """Shorter side, in pixels, of an image of which no crop has to be enlarged.
+
+        A crop of the share s and the ratio r, at most 1, of an image of h x w pixels has a shorter
+        side of √(h w s r), which is at least min(h, w) √(s r).
+        """
+        ratio = min(self.ratio[0], 1 / self.ratio[1])
+        return max(math.ceil(size / math.sqrt(scale[0] * ratio)) for size, scale in self._plan)
+
     def transform(self, results: dict) -> dict:
         """Crop.
 
@@ -135,9 +145,18 @@ class MultiCrop(BaseTransform):
 
         Returns:
             The same dict with the crops.
+
+        Raises:
+            ValueError: If the image was reduced while it was decoded, and is too small now.
         """
         image = results['img']
         height, width = image.shape[:2]
+        if results.get('reduction', 1) > 1 and min(height, width) < self.min_image_size:
+            raise ValueError(
+                f'MultiCrop: an image was decoded at 1/{results["reduction"]} and is now {width} x '
+                f'{height}, so that crops would be enlarged: set LoadImage(min_decoded_size='
+                f'{self.min_image_size})'
+            )
         crops = []
         for size, scale in self._plan:
             box = sample_crop_box(height, width, scale, self.ratio)

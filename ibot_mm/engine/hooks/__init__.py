@@ -14,6 +14,7 @@ from .monitor import MonitorHook
 from .online_probe import OnlineProbeHook
 from .progress_bar import ProgressBarHook
 from .runtime_info import DeferredRuntimeInfoHook
+from .same_data import SameDataHook
 from .skipped_images import SkippedImagesHook
 from .teacher import TeacherUpdateHook
 from .temperature import TeacherTemperatureHook
@@ -40,6 +41,7 @@ __all__ = [
     'KeepBestHeadHook',
     'ProgressBarHook',
     'SkipBadStepsHook',
+    'SameDataHook',
     'SkippedImagesHook',
     'TeacherTemperatureHook',
     'TeacherUpdateHook',

@@ -7,7 +7,8 @@ import pytest
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from ibot_mm.datasets.transforms import LoadImage
+from ibot_mm.datasets.transforms import LoadImage, MultiCrop
+from ibot_mm.datasets.transforms.multi_crop import sample_crop_box
 
 
 @pytest.fixture
@@ -63,3 +64,63 @@ def test_skip_names_file_and_reason(broken, image_files, caplog):
 def test_unknown_on_error():
     with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
         LoadImage(on_error='ignore')
+
+
+@pytest.fixture(scope='module')
+def large_jpeg(photographs, tmp_path_factory):
+    """1280 x 1921 pixels of photographs side by side."""
+    tile = np.tile(photographs[0], (3, 4, 1))[:1280, :1921]
+    path = tmp_path_factory.mktemp('large') / 'large.jpg'
+    Image.fromarray(tile).save(path, quality=95)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    'min_size, shape',
+    [
+        (None, (1280, 1921)),
+        (641, (1280, 1921)),
+        (640, (640, 961)),
+        (320, (320, 481)),
+        (1, (160, 241)),
+    ],
+)
+def test_large_jpegs_are_reduced_as_far_as_allowed(large_jpeg, min_size, shape):
+    whole = LoadImage()(dict(img_path=large_jpeg))['img']
+    results = LoadImage(min_decoded_size=min_size)(dict(img_path=large_jpeg))
+    assert results['img'].shape[:2] == results['img_shape'] == shape
+    if shape == (1280, 1921):
+        np.testing.assert_array_equal(results['img'], whole)
+    else:  # each pixel is about the mean of those that it stands for
+        step = 1280 // shape[0]
+        means = whole[:, : step * (1921 // step)].reshape(shape[0], step, -1, step, 3)
+        means = means.mean((1, 3))
+        assert np.abs(results['img'][:, : 1921 // step] - means).mean() < 3
+
+
+def test_other_files_are_never_reduced(large_jpeg, tmp_path):
+    with Image.open(large_jpeg) as image:
+        image.save(tmp_path / 'large.png')
+    results = LoadImage(min_decoded_size=1)(dict(img_path=str(tmp_path / 'large.png')))
+    assert results['img_shape'] == (1280, 1921) and results['reduction'] == 1
+    for options in (dict(min_decoded_size=0), dict(min_decoded_size=9, color_type='color')):
+        with pytest.raises(ValueError, match='min_decoded_size'):
+            LoadImage(**options)
+
+
+@pytest.mark.parametrize('shape', [(518, 518), (518, 9000), (4000, 518)])
+def test_no_crop_of_the_smallest_image_is_enlarged(shape):
+    crops = MultiCrop()
+    assert crops.min_image_size == 518
+    np.random.seed(0)
+    for size, scale in ((224, (0.25, 1.0)), (96, (0.05, 0.25))):
+        boxes = [sample_crop_box(*shape, scale, crops.ratio) for _ in range(300)]
+        assert min(min(box[2:]) for box in boxes) >= size - 1  # which rounding may take
+
+
+def test_a_bound_that_would_enlarge_crops_is_an_error(large_jpeg):
+    results = LoadImage(min_decoded_size=300)(dict(img_path=large_jpeg))
+    with pytest.raises(ValueError, match=r'decoded at 1/4 and is now 481 x 320.*_size=518\)'):
+        MultiCrop()(results)
+    results = LoadImage(min_decoded_size=518)(dict(img_path=large_jpeg))
+    assert len(MultiCrop()(results)['img']) == 12

@@ -1,0 +1,12 @@
+# Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
+"""Images in stores other than folders: tar shards, zip, LMDB, parquet; local or remote."""
+
+from .datasets import LMDBImages, ParquetImages, StoredImages, TarImages, ZipImages
+
+__all__ = [
+    'LMDBImages',
+    'ParquetImages',
+    'StoredImages',
+    'TarImages',
+    'ZipImages',
+]
