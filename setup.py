@@ -48,6 +48,6 @@ setup(
     install_requires=requirements('runtime'),
     extras_require={
         name: requirements(name)
-        for name in ('onedl', 'openmmlab', 'demo', 'analysis', 'docs', 'test')
+        for name in ('onedl', 'openmmlab', 'demo', 'analysis', 'sensors', 'docs', 'test')
     },
 )

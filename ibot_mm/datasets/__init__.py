@@ -11,16 +11,22 @@ from .repeated_augmentation import RepeatedAugmentationSampler
 from .samplers import SeededBatchSampler
 from .transforms import (
     Corrupt,
+    GaussianNoise,
     LoadImage,
     MaskGenerator,
     MultiCrop,
+    NormalizeChannels,
     PackMultiCrop,
     PhotometricAugmentation,
+    ResizeShortEdge,
     ReverseChannels,
 )
 
 __all__ = [
     'Corrupt',
+    'GaussianNoise',
+    'NormalizeChannels',
+    'ResizeShortEdge',
     'PhotometricAugmentation',
     'MaskGenerator',
     'INaturalist',

@@ -15,16 +15,12 @@ import numpy as np
 from PIL import Image
 
 from .find_images import FoundFiles, find_images
-from .transforms.decode_image import (
-    BrokenImageError,
-    PixelRange,
-    UnsupportedImageError,
-    decode_image,
-)
+from .transforms.decode_image import decode_image
+from .transforms.image_errors import BrokenImageError, UnsupportedImageError
+from .transforms.pixel_range import EIGHT_BITS, PixelRange
 
 UNUSABLE = ('broken', 'unsupported', 'tiny', 'duplicate')
 EXIF_ORIENTATION = 0x0112
-EIGHT_BITS = PixelRange()
 
 
 @dataclass

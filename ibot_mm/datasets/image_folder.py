@@ -40,7 +40,8 @@ class ImageFolder(ReplaceSkipped, CustomDataset):
             Defaults to False: pre-training needs none.
         pipeline (dict | list): Transforms, as a dict of named steps, which a config that inherits
             can change by name (see :func:`list_steps`), or as a list. Defaults to none.
-        extensions: Endings of images' names. Defaults to all that can be decoded.
+        extensions: Endings of images' names, such as ['.npy'] or ['.dcm']; [''] takes all files.
+            Defaults to all that can be decoded as RGB.
         **kwargs: As in ``CustomDataset``.
 
     Raises:
@@ -118,7 +119,8 @@ class ImageFolder(ReplaceSkipped, CustomDataset):
             hint = ' in class folders (with_label=True)' if self.with_label else ''
             raise ValueError(
                 f'ImageFolder: no image found{hint} below {self.img_prefix}: {found}; extensions '
-                f'looked for: {", ".join(sorted(self.extensions))}.{ADVICE}'
+                f'looked for: {", ".join(sorted(self.extensions))}; for others, such as .npy and '
+                f".dcm, set extensions=['.npy'].{ADVICE}"
             )
         return self._label(images, found.folders) if self.with_label else images
 
