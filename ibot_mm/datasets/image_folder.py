@@ -98,6 +98,26 @@ class ImageFolder(ReplaceSkipped, CustomDataset):
         found = find_images(self.img_prefix or '.', self.extensions, number)
         return len(found.images) >= number if found.images else len(self._find_samples()) > 0
 
+    def first_images(self, number: int) -> list[str]:
+        """List the paths of some images, without reading more of a local folder than that takes.
+
+        Args:
+            number: At most so many.
+
+        Raises:
+            ValueError, FileNotFoundError: There is none, as when the data set is used.
+        """
+        self._check_paths()
+        if self.ann_file:
+            lines = list_from_file(self.ann_file)[:number]
+            names = [line.strip().rsplit(' ', 1)[0] if self.with_label else line for line in lines]
+        elif _is_local(self.img_prefix):
+            names = find_images(self.img_prefix or '.', self.extensions, number).images[:number]
+        else:
+            names = self._find_files().images[:number]
+        backend = get_file_backend(self.img_prefix)
+        return [backend.join_path(self.img_prefix, name.strip()) for name in names]
+
     def _check_paths(self) -> None:
         if _is_local(self.img_prefix) and self.img_prefix and not isdir(self.img_prefix):
             raise FileNotFoundError(
