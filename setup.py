@@ -48,6 +48,8 @@ setup(
     install_requires=requirements('runtime'),
     extras_require={
         name: requirements(name)
-        for name in ('onedl', 'openmmlab', 'demo', 'analysis', 'stores', 'docs', 'test')
+        for name in (
+            *('onedl', 'openmmlab', 'demo', 'analysis', 'sensors', 'stores', 'docs', 'test'),
+        )
     },
 )

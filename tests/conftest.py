@@ -121,7 +121,17 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_config(image_folder: Path, tmp_path: Path) -> Config:
     """ViT-S/16's pre-training config, made so small that an iteration takes milliseconds."""
-    cfg = Config.fromfile(CONFIGS / 'pretrain/ibot_vits16.py')
+    return _shrink('pretrain/ibot_vits16.py', image_folder, tmp_path)
+
+
+@pytest.fixture
+def shrink(tmp_path: Path) -> Callable[[str, Path], Config]:
+    """Make another pre-training config as small as ``tiny_config``, for a folder of images."""
+    return lambda name, folder: _shrink(name, folder, tmp_path)
+
+
+def _shrink(name: str, image_folder: Path, tmp_path: Path) -> Config:
+    cfg = Config.fromfile(CONFIGS / name)
     cfg.model.backbone.update(
         arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
         img_size=16,

@@ -59,6 +59,8 @@ ARGUMENTS = {
     'SyncBN': dict(num_features=4),
     'Corrupt': dict(corruption='fog'),
     'MaskGenerator': dict(patch_size=4),
+    'NormalizeChannels': dict(mean=[1.0, 2.0], std=[1.0, 1.0]),
+    'ResizeShortEdge': dict(scale=8),
     'SeededBatchSampler': dict(sampler=SequentialSampler([0, 1, 2]), batch_size=2),
     'AmpOptimWrapper': WRAPPER,
     'PerParameterClipOptimWrapper': CLIPPED,

@@ -1,12 +1,13 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Making the weights of a ViT those of a backbone, both under our names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, zeros_like
 
 from .architecture import Architecture
+from .channels import inflate_kernel
 from .convert import num_layers, revert
 from .differences import (
     compare_unseen,
@@ -20,7 +21,6 @@ from .locate import CheckpointError
 from .names import COMPUTED, Format
 from .positions import (
     fit_position_embedding,
-    inflate_kernel,
     resample_kernel,
     resize_relative_table,
 )
@@ -42,6 +42,7 @@ def adapt(
     title: str,
     grid: tuple[int, int],
     advice: str = '',
+    inflate: str | Sequence[int | None] = 'repeat',
 ) -> LoadReport:
     """Change the weights of a network into such as a backbone has, and report what was done.
 
@@ -53,6 +54,7 @@ def adapt(
         title: Its class.
         grid: Patches (h, w) of the images that the backbone is for.
         advice: How to end a difference. Defaults to '', by the options of our backbones.
+        inflate: As of :func:`.channels.inflate_kernel`. Defaults to 'repeat'.
 
     Returns:
         What would be loaded, with names and shapes of ``own``; what keeps weights from being
@@ -74,7 +76,7 @@ def adapt(
     def advise(part: Part, value: Any = None) -> str:
         return advice or option_of(part, theirs, value)
 
-    fit_patches(source, target, report)
+    fit_patches(source, target, report, inflate)
     sizes = differences_of_size(theirs, ours, source, advise)
     report.differences += sizes
     if not theirs.layer_norm:
@@ -93,13 +95,16 @@ def adapt(
     return report
 
 
-def fit_patches(source: State, target: Mapping[str, Tensor], report: LoadReport) -> None:
-    """Resample the kernel of the patch embedding to other patches and channels, and say so."""
-    kernel, wanted = source[PATCHES], target[PATCHES].shape
-    changes = []
-    if kernel.shape[1] == 3 != wanted[1]:
-        changes.append(f'from RGB to {wanted[1]} channels')
-        kernel = inflate_kernel(kernel, wanted[1])
+def fit_patches(
+    source: State,
+    target: Mapping[str, Tensor],
+    report: LoadReport,
+    inflate: str | Sequence[int | None] = 'repeat',
+) -> None:
+    """Fit the kernel of the patch embedding to other channels and patches, and say so."""
+    wanted = target[PATCHES].shape
+    kernel, words = inflate_kernel(source[PATCHES], wanted[1], inflate)
+    changes = [words] if words else []
     if kernel.shape[2:] != wanted[2:]:
         old, new = (' x '.join(map(str, shape[2:])) for shape in (kernel.shape, wanted))
         changes.append(f'from {old} to {new} pixels')

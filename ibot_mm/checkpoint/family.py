@@ -2,6 +2,7 @@
 """What is done with networks of one kind."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -21,8 +22,18 @@ class Family(ABC):
         """Tell whether a module is a backbone of this family."""
 
     @abstractmethod
-    def compare(self, backbone: nn.Module, network: Network) -> LoadReport:
+    def compare(
+        self,
+        backbone: nn.Module,
+        network: Network,
+        inflate: str | Sequence[int | None] = 'repeat',
+    ) -> LoadReport:
         """Compare a backbone with a network of a checkpoint, and load nothing.
+
+        Args:
+            backbone: To be filled.
+            network: Of the checkpoint.
+            inflate: As of :func:`.channels.inflate_kernel`. Defaults to 'repeat'.
 
         Returns:
             What would be loaded, with the weights for it, and what keeps the rest from it.

@@ -1,7 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Filling backbones with the weights of a checkpoint, and building those that it holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def load_weights(
     prefix: str | None = None,
     strict: bool = True,
     assume: Mapping[str, Any] | None = None,
+    inflate: str | Sequence[int | None] = 'repeat',
 ) -> LoadReport:
     """Fill a backbone with weights of any known format.
 
@@ -79,6 +80,9 @@ def load_weights(
             fits is loaded. Defaults to True.
         assume: What nothing in the file tells, such as ``dict(activation='quick_gelu')``.
             Defaults to None.
+        inflate: How a patch embedding gets other channels, see
+            :func:`ibot_mm.checkpoint.channels.inflate_kernel`. Defaults to 'repeat', as timm does
+            it with those of RGB.
 
     Returns:
         What was loaded and what was not.
@@ -90,7 +94,7 @@ def load_weights(
     family = family_of(backbone)
     opened = Checkpoint.open(checkpoint)
     with opened.named_in_errors():
-        report = family.compare(backbone, recognize(opened, network, prefix, assume))
+        report = family.compare(backbone, recognize(opened, network, prefix, assume), inflate)
     if strict:
         _refuse_differences(report, 'With strict=False what fits is loaded, with a warning.')
     if not report.state:

@@ -191,21 +191,3 @@ def resample_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     inverse = torch.linalg.pinv(resize.double())  # (h * w, H * W)
     resampled = kernel.double().flatten(2) @ inverse.T
     return resampled.unflatten(2, size).to(kernel.dtype)
-
-
-def inflate_kernel(kernel: Tensor, channels: int) -> Tensor:
-    """Give the kernel of a patch embedding for RGB another number of channels, as timm does it.
-
-    One channel is gray, whose kernel is the sum over RGB; for others the three are repeated in
-    turn and scaled by 3 / C.
-
-    Args:
-        kernel: Shape (D, 3, H, W).
-        channels: Channels C wanted.
-
-    Returns:
-        Shape (D, C, H, W).
-    """
-    if channels == 1:
-        return kernel.sum(1, keepdim=True)
-    return kernel.repeat(1, -(-channels // 3), 1, 1)[:, :channels] * (3 / channels)

@@ -2,7 +2,7 @@
 """Weights of any checkpoint through ``init_cfg``: of backbones, and of projection heads."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.model import update_init_info
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ibot_mm.registry import WEIGHT_INITIALIZERS
 
+from .channels import check_inflate
 from .checkpoint import Checkpoint
 from .formats.published import published_to_ibot_mm
 from .load import load_weights
@@ -37,9 +38,14 @@ class Pretrained:
             ends it; else they are a warning, and what fits is loaded. Defaults to True.
         assume (dict, optional): What nothing in the file tells, such as
             ``dict(activation='quick_gelu')``. Defaults to None.
+        inflate (str | list): How the patch embedding gets the backbone's ``in_channels``, where
+            the checkpoint has others. 'repeat' takes the kernels of RGB in turn, 'mean' their mean;
+            a list says for each channel which one of the checkpoint it starts from, counted from
+            0, or None for the mean: ``[2, 1, 0, None]`` for blue, green, red, infrared. All are
+            scaled by the ratio of the numbers. Defaults to 'repeat', as timm does it.
 
     Raises:
-        ValueError: If ``network`` is neither of the two.
+        ValueError: If ``network`` is neither of the two, or ``inflate`` none of the three.
     """
 
     def __init__(
@@ -49,11 +55,13 @@ class Pretrained:
         prefix: str | None = None,
         strict: bool = True,
         assume: Mapping[str, Any] | None = None,
+        inflate: str | Sequence[int | None] = 'repeat',
     ) -> None:
         _check(network)
+        check_inflate(inflate)
         self.checkpoint = checkpoint
         self.options: dict[str, Any] = dict(
-            network=network, prefix=prefix, strict=strict, assume=assume
+            network=network, prefix=prefix, strict=strict, assume=assume, inflate=inflate
         )
 
     def __call__(self, module: nn.Module) -> None:

@@ -125,6 +125,8 @@ PARTS = (
     Part(
         'in_channels', 'channels of images', lambda state: state[PATCHES].shape[1], size=True,
         option=lambda a: dict(in_channels=a.in_channels), default=3,
+        advice="set in_channels={number}, or inflate='mean' of ibot_mm.Pretrained, or a list that "
+        'says what each channel starts from',
     ),
     Part('patch_size', 'patch size', lambda state: tuple(state[PATCHES].shape[2:])),
     Part(

@@ -3,7 +3,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,12 @@ class Swin(Family):
         own = backbone.state_dict()
         return any(re.match(r'stages\.\d+\.blocks\.\d+\.attn\.w_msa\.', name) for name in own)
 
-    def compare(self, backbone: nn.Module, network: Network) -> LoadReport:
+    def compare(
+        self,
+        backbone: nn.Module,
+        network: Network,
+        inflate: str | Sequence[int | None] = 'repeat',
+    ) -> LoadReport:
         _refuse_other(network)
         own, source = backbone.state_dict(), network.weights.state
         report = LoadReport(
@@ -48,7 +53,7 @@ class Swin(Family):
         # The index of relative positions is computed by every network.
         state = {name: tensor for name, tensor in source.items() if not name.endswith(INDEX)}
         if PATCHES in state:
-            fit_patches(state, own, report)
+            fit_patches(state, own, report, inflate)
         for name in state.keys() & own.keys():
             if name.endswith(_TABLE):
                 state[name] = resize_window_table(state[name], len(own[name]))

@@ -2,20 +2,20 @@
 """The family of backbones that hold a model of timm, under timm's own names."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from .adapt import adapt
 from .architecture import describe_backbone, describe_network, grid_of, tell_beside
+from .channels import inflate_kernel
 from .differences import compare_told
 from .export import MASK_TOKEN, Export, Target
 from .family import Family
 from .formats import TIMM
 from .locate import CheckpointError
 from .metadata import tell
-from .positions import inflate_kernel
 from .recognize import OF_TIMM_MODEL, SWIN, TIMM_MODEL, Network
 from .report import LoadReport, size_of, summary
 from .specification import PATCHES
@@ -36,7 +36,12 @@ class TimmModel(Family):
     def is_for(self, backbone: nn.Module) -> bool:
         return hasattr(backbone, 'timm_model')
 
-    def compare(self, backbone: nn.Module, network: Network) -> LoadReport:
+    def compare(
+        self,
+        backbone: nn.Module,
+        network: Network,
+        inflate: str | Sequence[int | None] = 'repeat',
+    ) -> LoadReport:
         """Take weights under timm's names as they are, or as timm's own filter adapts them.
 
         That filter knows the code that a family comes from (DINOv2, DINOv3, BEiT, ...) and resizes
@@ -48,11 +53,12 @@ class TimmModel(Family):
         model: Any = backbone.get_submodule('timm_model')
         title = f'{type(backbone).__name__} ({type(model).__name__} of timm)'
         if TIMM.anchor in network.own:
-            report = _compare_own(network, model, title)
+            report = _compare_own(network, model, title, inflate)
         else:
             grid = grid_of(model)
             theirs, ours = describe_network(network, grid), describe_backbone(model)
-            report = adapt(network, theirs, model.state_dict(), ours, title, grid, _ADVICE)
+            own = model.state_dict()
+            report = adapt(network, theirs, own, ours, title, grid, _ADVICE, inflate)
         if getattr(backbone, 'mask_token', None) is not None:
             report.new.append('mask_token')
         report.state = {f'{OF_TIMM_MODEL}{name}': t for name, t in report.state.items()}
@@ -106,12 +112,13 @@ def export_timm_model(tensors: Mapping[str, Tensor], prefix: str) -> Export:
     return Export(target, own)
 
 
-def _compare_own(network: Network, model: Any, title: str) -> LoadReport:
+def _compare_own(
+    network: Network, model: Any, title: str, inflate: str | Sequence[int | None]
+) -> LoadReport:
     given, own = network.own, model.state_dict()
     state = dict(given)
     channels = own[TIMM.anchor].shape[1]
-    if given[TIMM.anchor].shape[1] == 3 != channels:
-        state[TIMM.anchor] = inflate_kernel(given[TIMM.anchor], channels)
+    state[TIMM.anchor], inflated = inflate_kernel(given[TIMM.anchor], channels, inflate)
     same = all(name in state and state[name].shape == tensor.shape for name, tensor in own.items())
     adapt_by_timm = getattr(sys.modules[type(model).__module__], 'checkpoint_filter_fn', None)
     if not same and adapt_by_timm and 'meta' not in {t.device.type for t in own.values()}:
@@ -142,6 +149,10 @@ def _compare_own(network: Network, model: Any, title: str) -> LoadReport:
         missing=[name for name in own if name not in fits],
         state=fits,
     )
+    if inflated and TIMM.anchor in fits:
+        report.resized[TIMM.anchor] = ', '.join(
+            [inflated, *filter(None, [report.resized.get(TIMM.anchor)])]
+        )
     for name in (name for name in state if name not in fits):
         kind = 'mask token' if name in _MASK_TOKENS else network.format.why_left_out(name)
         if kind and name not in own:

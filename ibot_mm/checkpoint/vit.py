@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """The family of plain Vision Transformers: our backbones, mmpretrain's, mmseg's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -24,12 +25,17 @@ class ViT(Family):
         found = find_networks(backbone.state_dict())
         return any(not n.prefix and n.family == VIT and n.num_layers for n in found)
 
-    def compare(self, backbone: nn.Module, network: Network) -> LoadReport:
+    def compare(
+        self,
+        backbone: nn.Module,
+        network: Network,
+        inflate: str | Sequence[int | None] = 'repeat',
+    ) -> LoadReport:
         _refuse_foreign(network)
         grid = grid_of(backbone)
         theirs, ours = describe_network(network, grid), describe_backbone(backbone)
         title = type(backbone).__name__
-        return adapt(network, theirs, backbone.state_dict(), ours, title, grid)
+        return adapt(network, theirs, backbone.state_dict(), ours, title, grid, inflate=inflate)
 
     def options(self, network: Network) -> dict[str, Any]:
         _refuse_foreign(network)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ibot_mm.datasets.named_steps import list_steps
 
 from .components import Component, build
+from .pixels import LOOKED_AT, check_pixels
 from .signatures import find_unknown
 
 READ_BY_RUNNER = {
@@ -105,7 +106,13 @@ def _check_dataset(path: str, cfg: Mapping[str, Any], with_data: bool) -> tuple[
     if lazy.check():  # a data set of another kind
         return transforms, []
     dataset, faults = build(path, lazy.build)
-    return transforms, faults or [f'{path}: {fault}' for fault in _missing_files(dataset)]
+    faults = faults or [f'{path}: {fault}' for fault in _missing_files(dataset)]
+    if not faults and hasattr(dataset, 'first_images'):
+        for place, transform in transforms.items():
+            if hasattr(transform, 'pixel_range'):
+                images = dataset.first_images(LOOKED_AT)
+                faults += check_pixels(place, transform, images)
+    return transforms, faults
 
 
 def walk_steps(path: str, pipeline: Any) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from ibot_mm.functional.augmentation import no_color
+
 from .components import describe
 
 
@@ -35,7 +37,8 @@ def check_fit(cfg: Config, model: Any, transforms: Mapping[str, Any]) -> Iterato
     training = backbone.training
     try:
         with torch.no_grad():
-            tokens = backbone.eval()(torch.zeros(1, 3, size, size, device=device))[-1]
+            images = torch.zeros(1, _in_channels(backbone), size, size, device=device)
+            tokens = backbone.eval()(images)[-1]
     except Exception as error:  # of any backbone
         yield (
             f'{path}.global_crop_size: {size} pixels do not go through model.backbone: '
@@ -44,6 +47,7 @@ def check_fit(cfg: Config, model: Any, transforms: Mapping[str, Any]) -> Iterato
         return
     finally:
         backbone.train(training)
+    yield from _check_channels(model, transforms)
     neck = cfg.model.get('neck') or {}
     expected = neck.get('in_channels')
     if expected is not None and expected != tokens.shape[-1]:
@@ -74,6 +78,42 @@ def check_fit(cfg: Config, model: Any, transforms: Mapping[str, Any]) -> Iterato
             )
     if step['num_global_crops'] + locals_ < 2:
         yield f'{path}.num_global_crops: the [CLS] loss needs two crops, global or local'
+
+
+def _in_channels(backbone: Any) -> int:
+    """Channels that the patch embedding takes, the first layer with a kernel."""
+    return next(p.shape[1] for p in backbone.parameters() if p.ndim == 4)
+
+
+def _check_channels(model: Any, transforms: Mapping[str, Any]) -> Iterator[str]:
+    """Check the channels that are read against backbone, normalization and augmentation."""
+    path, load = _with(transforms, 'channels', 'pixel_range') or ('', {})
+    if not load:
+        return
+    channels, wanted = load['channels'], _in_channels(model.backbone)
+    in_order = channels is not None
+    number = 3 if channels is None else channels if isinstance(channels, int) else len(channels)
+    if number != wanted:
+        yield (
+            f'{path}.channels: {number} channels are read, but model.backbone takes {wanted}: set '
+            'its in_channels to as many'
+        )
+    preprocessor: Any = model.data_preprocessor
+    mean = getattr(preprocessor, 'mean', None)
+    if mean is not None and len(mean) not in (1, number):
+        yield (
+            f'model.data_preprocessor.mean: has {len(mean)} channels, but {number} are read: give '
+            'as many means and deviations; tools/dataset_converters/measure_channels.py measures '
+            'them'
+        )
+    if in_order and getattr(preprocessor, 'to_rgb', False):
+        yield (
+            f"model.data_preprocessor.to_rgb: with {path}.channels images come in the file's "
+            'order: set it to False'
+        )
+    place, augment = _with(transforms, 'policies', 'per_crop') or ('', {})
+    if number != 3 and any(policy.color_operations for policy in augment.get('policies', ())):
+        yield f'{place}: {no_color(number)}'
 
 
 def _with(transforms: Mapping[str, Any], *names: str) -> tuple[str, dict[str, Any]] | None:

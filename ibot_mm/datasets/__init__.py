@@ -13,16 +13,22 @@ from .store_error import StoreError
 from .stores import LMDBImages, ParquetImages, StoredImages, TarImages, ZipImages
 from .transforms import (
     Corrupt,
+    GaussianNoise,
     LoadImage,
     MaskGenerator,
     MultiCrop,
+    NormalizeChannels,
     PackMultiCrop,
     PhotometricAugmentation,
+    ResizeShortEdge,
     ReverseChannels,
 )
 
 __all__ = [
     'Corrupt',
+    'GaussianNoise',
+    'NormalizeChannels',
+    'ResizeShortEdge',
     'PhotometricAugmentation',
     'MaskGenerator',
     'INaturalist',

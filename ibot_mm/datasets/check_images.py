@@ -4,7 +4,7 @@
 import hashlib
 import multiprocessing
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,17 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .find_images import FoundFiles, find_images
-from .transforms.decode_image import (
-    BrokenImageError,
-    PixelRange,
-    UnsupportedImageError,
-    decode_image,
-)
+from .find_images import EXTENSIONS, FoundFiles, find_images
+from .transforms.decode_image import decode_image
+from .transforms.image_errors import UnsupportedImageError
+from .transforms.pixel_range import EIGHT_BITS, PixelRange
+from .transforms.read_channels import read_channels
 
 UNUSABLE = ('broken', 'unsupported', 'tiny', 'duplicate')
 EXIF_ORIENTATION = 0x0112
-EIGHT_BITS = PixelRange()
 
 
 @dataclass
@@ -83,7 +80,11 @@ class FolderReport:
 
 
 def check_image(
-    path: str, root: str, min_size: int = 32, pixel_range: PixelRange = EIGHT_BITS
+    path: str,
+    root: str,
+    min_size: int = 32,
+    pixel_range: PixelRange = EIGHT_BITS,
+    channels: int | Sequence[int] | None = None,
 ) -> ImageReport:
     """Read one image.
 
@@ -92,6 +93,7 @@ def check_image(
         root: The folder.
         min_size: A shorter side below this many pixels is tiny. Defaults to 32.
         pixel_range: As :class:`ibot_mm.LoadImage` will be set in the training.
+        channels: The same. Defaults to None, RGB.
 
     Returns:
         The report.
@@ -100,8 +102,11 @@ def check_image(
     try:
         content = Path(root, path).read_bytes()
         report.digest = hashlib.blake2b(content, digest_size=16).digest()
-        pixels = decode_image(content, pixel_range)
-    except (UnsupportedImageError, BrokenImageError, OSError) as error:
+        if channels is None:
+            pixels = decode_image(content, pixel_range)
+        else:
+            pixels = pixel_range.scale(read_channels(content, channels), each_channel=True)
+    except Exception as error:  # readers raise what they like
         unsupported = isinstance(error, UnsupportedImageError)
         report.kinds.append('unsupported' if unsupported else 'broken')
         report.reason = str(error)
@@ -112,6 +117,8 @@ def check_image(
     report.size = (height, width)
     if min(report.size) < min_size:
         report.kinds.append('tiny')
+    if channels is not None:
+        return report
     if np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(
         pixels[..., 0], pixels[..., 2]
     ):
@@ -133,6 +140,8 @@ def check_folder(
     pixel_range: PixelRange = EIGHT_BITS,
     num_workers: int = 4,
     track: Callable[[Iterable[ImageReport], int], Iterable[ImageReport]] = lambda items, _: items,
+    channels: int | Sequence[int] | None = None,
+    extensions: Sequence[str] = EXTENSIONS,
 ) -> FolderReport:
     """Read all images below a folder, in several processes.
 
@@ -142,12 +151,16 @@ def check_folder(
         pixel_range: As :class:`ibot_mm.LoadImage` will be set in the training.
         num_workers: Processes. Defaults to 4.
         track: Wraps the reports, of which it gets the number, to show progress.
+        channels: As :class:`ibot_mm.LoadImage` will be set. Defaults to None, RGB.
+        extensions: Endings of images' names. Defaults to all that can be decoded as RGB.
 
     Returns:
         The report.
     """
-    found = find_images(root)
-    check = partial(check_image, root=root, min_size=min_size, pixel_range=pixel_range)
+    found = find_images(root, tuple(extensions))
+    check = partial(
+        check_image, root=root, min_size=min_size, pixel_range=pixel_range, channels=channels
+    )
     if num_workers <= 1:
         images = list(track(map(check, found.images), len(found.images)))
     else:

@@ -40,7 +40,8 @@ class ImageFolder(ReplaceSkipped, CustomDataset):
             Defaults to False: pre-training needs none.
         pipeline (dict | list): Transforms, as a dict of named steps, which a config that inherits
             can change by name (see :func:`list_steps`), or as a list. Defaults to none.
-        extensions: Endings of images' names. Defaults to all that can be decoded.
+        extensions: Endings of images' names, such as ['.npy'] or ['.dcm']; [''] takes all files.
+            Defaults to all that can be decoded as RGB.
         **kwargs: As in ``CustomDataset``.
 
     Raises:
@@ -97,6 +98,26 @@ class ImageFolder(ReplaceSkipped, CustomDataset):
         found = find_images(self.img_prefix or '.', self.extensions, number)
         return len(found.images) >= number if found.images else len(self._find_samples()) > 0
 
+    def first_images(self, number: int) -> list[str]:
+        """List the paths of some images, without reading more of a local folder than that takes.
+
+        Args:
+            number: At most so many.
+
+        Raises:
+            ValueError, FileNotFoundError: There is none, as when the data set is used.
+        """
+        self._check_paths()
+        if self.ann_file:
+            lines = list_from_file(self.ann_file)[:number]
+            names = [line.strip().rsplit(' ', 1)[0] if self.with_label else line for line in lines]
+        elif _is_local(self.img_prefix):
+            names = find_images(self.img_prefix or '.', self.extensions, number).images[:number]
+        else:
+            names = self._find_files().images[:number]
+        backend = get_file_backend(self.img_prefix)
+        return [backend.join_path(self.img_prefix, name.strip()) for name in names]
+
     def _check_paths(self) -> None:
         if _is_local(self.img_prefix) and self.img_prefix and not isdir(self.img_prefix):
             raise FileNotFoundError(
@@ -118,7 +139,8 @@ class ImageFolder(ReplaceSkipped, CustomDataset):
             hint = ' in class folders (with_label=True)' if self.with_label else ''
             raise ValueError(
                 f'ImageFolder: no image found{hint} below {self.img_prefix}: {found}; extensions '
-                f'looked for: {", ".join(sorted(self.extensions))}.{ADVICE}'
+                f'looked for: {", ".join(sorted(self.extensions))}; for others, such as .npy and '
+                f".dcm, set extensions=['.npy'].{ADVICE}"
             )
         return self._label(images, found.folders) if self.with_label else images
 

@@ -5,10 +5,11 @@ A crop's draw is one row of ``NUM_PARAMETERS`` numbers, so that workers hand ove
 small table, and the device does the rest. Flips are not here: they come with the crop.
 
 There are two sets of operations with the same values: on batches of tensors for accelerators, and
-on one 8-bit image at a time for CPUs, where memory traffic counts more than launches.
+on one 8-bit image at a time for CPUs, where memory traffic counts more than launches. A third one
+is for images of more than 8 bits. Channels other than RGB know brightness, contrast and blur only.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import color, color_uint8
-from .blur import gaussian_blur, gaussian_blur_uint8
+from . import color, color_float, color_uint8
+from .blur import gaussian_blur, gaussian_blur_float, gaussian_blur_uint8
 
 # Columns of a row of parameters. The first four are the factors of the jitter; ORDER holds four
 # columns: which jitter operation (0..3) comes first, second, third, fourth, or -1 for none.
@@ -28,6 +29,7 @@ NUM_PARAMETERS = 11
 
 NEUTRAL = np.array([1, 1, 1, 0, -1, -1, -1, -1, 0, 0, 0], dtype=np.float32)  # does nothing
 FACTOR_STEP = 2**-14
+OF_COLOR = (SATURATION, HUE, GRAY, SOLARIZE)  # columns that mean something for RGB alone
 
 # By column. Each takes (images, values): a batch and a tensor, for a new batch ...
 BATCH_OPERATIONS: dict[int, Callable[[Tensor, Tensor], Tensor]] = {
@@ -37,6 +39,16 @@ BATCH_OPERATIONS: dict[int, Callable[[Tensor, Tensor], Tensor]] = {
     HUE: color.adjust_hue,
     GRAY: lambda images, _: color.to_gray(images),
     BLUR_RADIUS: gaussian_blur,
+    SOLARIZE: lambda images, _: color.solarize(images),
+}
+# ... the same for images with steps between the 256 levels, without rounding, ...
+FLOAT_OPERATIONS: dict[int, Callable[[Tensor, Tensor], Tensor]] = {
+    BRIGHTNESS: color_float.adjust_brightness,
+    CONTRAST: color_float.adjust_contrast,
+    SATURATION: color_float.adjust_saturation,
+    HUE: color_float.adjust_hue,
+    GRAY: lambda images, _: color_float.to_gray(images),
+    BLUR_RADIUS: gaussian_blur_float,
     SOLARIZE: lambda images, _: color.solarize(images),
 }
 # ... or one uint8 image and a number, in place.
@@ -94,6 +106,12 @@ class AugmentationPolicy:
         if not 0 <= value <= largest:
             raise ValueError(f'{name} must be between 0 and {largest}, got {value}')
 
+    @property
+    def color_operations(self) -> list[str]:
+        """Names of the fields that ask for what only RGB knows."""
+        jitter = ('saturation', 'hue') if self.jitter_prob else ()
+        return [name for name in (*jitter, 'gray_prob', 'solarize_prob') if getattr(self, name)]
+
     def as_row(self) -> np.ndarray:
         """Return all numbers in the order of the fields, (10,), for :func:`sample_parameters`."""
         jitter = [self.brightness, self.contrast, self.saturation, self.hue]
@@ -141,18 +159,20 @@ def apply_augmentation(images: Tensor, parameters: Tensor) -> None:
     images that it was drawn for.
 
     Args:
-        images: uint8 (N, 3, H, W), RGB, contiguous, on any device.
+        images: uint8 (N, C, H, W), contiguous, on any device; or floating point of 0 to 255, of
+            which nothing is rounded. Three channels are RGB.
         parameters: float32 (N, ``NUM_PARAMETERS``) as of :func:`sample_parameters`, best on CPU,
             also when the images are not: which images get which operation is decided on the CPU,
             and parameters on a device have to be waited for.
 
     Raises:
-        ValueError: Shapes or types do not fit.
+        ValueError: Shapes or types do not fit, or other channels than RGB are to change color.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or not images.is_contiguous():
+    known = images.dtype == torch.uint8 or images.is_floating_point()
+    if not known or images.ndim != 4 or not images.is_contiguous():
         raise ValueError(
-            f'apply_augmentation needs contiguous uint8 images (N, 3, H, W), got {images.dtype} '
-            f'{tuple(images.shape)} with strides {images.stride()}'
+            'apply_augmentation needs contiguous uint8 images (N, C, H, W), or floating point ones '
+            f'of 0 to 255, got {images.dtype} {tuple(images.shape)} with strides {images.stride()}'
         )
     if parameters.shape != (len(images), NUM_PARAMETERS):
         raise ValueError(
@@ -160,17 +180,29 @@ def apply_augmentation(images: Tensor, parameters: Tensor) -> None:
             f'each image, got {tuple(parameters.shape)}'
         )
     rows = parameters.cpu()
-    if images.device.type == 'cpu':
+    if images.shape[1] != 3 and np.isin(_sequence(rows.numpy()), OF_COLOR).any():
+        raise ValueError(f'apply_augmentation: {no_color(images.shape[1])}')
+    if images.is_floating_point():
+        augment_batch(images, rows, FLOAT_OPERATIONS)
+    elif images.device.type == 'cpu':
         augment_images(images.numpy(), rows.numpy())
     else:
         images.copy_(augment_batch(images.float(), rows))
+
+
+def no_color(num_channels: int) -> str:
+    """Say what cannot be done with images that are not RGB."""
+    return (
+        f'hue, saturation, gray and solarization mean nothing for images of {num_channels} '
+        'channels: set hue, saturation, gray_prob and solarize_prob to 0'
+    )
 
 
 def augment_images(images: Iterable[np.ndarray], parameters: np.ndarray) -> None:
     """Augment 8-bit images in place, one after the other, on the CPU.
 
     Args:
-        images: Each uint8 (3, H, W), RGB, contiguous; sizes may differ.
+        images: Each uint8 (C, H, W), contiguous; sizes may differ. Three channels are RGB.
         parameters: (number of images, ``NUM_PARAMETERS``), float32.
     """
     rows = zip(images, parameters.tolist(), _sequence(parameters).tolist())
@@ -180,14 +212,19 @@ def augment_images(images: Iterable[np.ndarray], parameters: np.ndarray) -> None
                 IMAGE_OPERATIONS[column](image, values[column])
 
 
-def augment_batch(images: Tensor, parameters: Tensor) -> Tensor:
+def augment_batch(
+    images: Tensor,
+    parameters: Tensor,
+    operations: Mapping[int, Callable[[Tensor, Tensor], Tensor]] = BATCH_OPERATIONS,
+) -> Tensor:
     """Augment a batch in place, operation by operation, each on all images that have it next.
 
     For accelerators, though it runs on a CPU too; the host never waits for the device.
 
     Args:
-        images: float32 (N, 3, H, W), RGB, whole numbers 0 to 255, on any device.
+        images: float32 (N, C, H, W), 0 to 255, on any device. Three channels are RGB.
         parameters: float32 (N, ``NUM_PARAMETERS``), on the CPU.
+        operations: By column. Defaults to those of 8 bits, for images of whole numbers.
 
     Returns:
         The images.
@@ -196,7 +233,7 @@ def augment_batch(images: Tensor, parameters: Tensor) -> Tensor:
         for column in np.unique(step[step >= 0]).tolist():
             chosen = torch.from_numpy(np.flatnonzero(step == column))
             index = chosen.to(images.device, non_blocking=True)
-            operation, values = BATCH_OPERATIONS[column], parameters[chosen, column]
+            operation, values = operations[column], parameters[chosen, column]
             images.index_copy_(0, index, operation(images.index_select(0, index), values))
     return images
 

@@ -11,12 +11,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 PASSES = 3
 FRACTION_BITS = 24
 # OpenCV is fastest down the columns. It would turn weights that sum to one into 8-bit ones.
 TWICE = np.full(1, 2, dtype=np.float32)
+MOST_CHANNELS = 4  # that all of its functions take
+REACH = 3  # of a Gaussian kernel, in standard deviations
 
 
 def gaussian_blur(images: Tensor, radius: Tensor) -> Tensor:
@@ -53,9 +56,13 @@ def gaussian_blur_uint8(image: np.ndarray, radius: float) -> None:
     from :func:`gaussian_blur`.
 
     Args:
-        image: uint8 (3, H, W), contiguous.
+        image: uint8 (C, H, W), contiguous.
         radius: Standard deviation in pixels.
     """
+    if len(image) > MOST_CHANNELS:
+        for start in range(0, len(image), MOST_CHANNELS):
+            gaussian_blur_uint8(image[start : start + MOST_CHANNELS], radius)
+        return
     whole, near, far = _extended_box(np.float32(radius))
     box = np.array([far, *[near] * (2 * whole + 1), far], dtype=np.float32) / 2**FRACTION_BITS
     pixels = cv2.merge([*image])
@@ -64,6 +71,30 @@ def gaussian_blur_uint8(image: np.ndarray, radius: float) -> None:
         for _ in range(PASSES):
             pixels = cv2.sepFilter2D(pixels, -1, TWICE, box / 2, borderType=cv2.BORDER_REPLICATE)
     cv2.split(pixels, [*image])
+
+
+def gaussian_blur_float(images: Tensor, radius: Tensor) -> Tensor:
+    """Blur a batch without rounding, each image by the Gaussian of its own radius.
+
+    Args:
+        images: (N, C, H, W), floating point.
+        radius: (N,), standard deviations in pixels, on the CPU, as of :func:`gaussian_blur`.
+
+    Returns:
+        (N, C, H, W).
+    """
+    reach = max(round(REACH * radius.max().item()), 1)
+    taps = torch.arange(-reach, reach + 1)
+    kernels = torch.exp(-0.5 * (taps / radius[:, None]) ** 2)  # (N, K)
+    weights = kernels / kernels.sum(1, keepdim=True)
+    weights = weights.to(images, non_blocking=True)[..., None, None, None]  # (N, K, 1, 1, 1)
+    for dim, pad in ((3, (reach, reach, 0, 0)), (2, (0, 0, reach, reach))):
+        padded = F.pad(images, pad, mode='replicate')
+        size = images.shape[dim]
+        images = torch.zeros_like(images)
+        for tap in range(2 * reach + 1):
+            images.addcmul_(weights[:, tap], padded.narrow(dim, tap, size))
+    return images
 
 
 def _extended_box(radius: Any) -> tuple[Any, Any, Any]:

@@ -2,8 +2,9 @@
 """Color operations on batches of RGB images, with the values of Pillow's 8-bit ones.
 
 Images are (N, 3, H, W) float32 that hold whole numbers 0 to 255, and so are the results: every
-operation ends with the clipping and truncation that 8-bit images force on Pillow. Factors are
-(N,), one for each image, on any device. No function changes its input.
+operation ends with the clipping and truncation that 8-bit images force on Pillow. Brightness and
+contrast take any number of channels. Factors are (N,), one for each image, on any device. No
+function changes its input.
 """
 
 import torch
@@ -14,30 +15,33 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Scale all values.
 
     Args:
-        images: (N, 3, H, W), RGB, 0 to 255.
+        images: (N, C, H, W), 0 to 255.
         factor: (N,), 1 keeps the image, 0 gives black.
 
     Returns:
-        (N, 3, H, W).
+        (N, C, H, W).
     """
-    return _truncate(images * _per_image(factor, images))
+    return _truncate(images * per_image(factor, images))
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Move every value away from, or towards, the mean gray level of its image.
 
     Args:
-        images: (N, 3, H, W), RGB, 0 to 255.
+        images: (N, C, H, W), 0 to 255. Of RGB the mean is that of the luma, of others each
+            channel's own.
         factor: (N,), 1 keeps the image, 0 gives one flat gray.
 
     Returns:
-        (N, 3, H, W).
+        (N, C, H, W).
     """
     # In whole numbers, so that the same image has the same mean on every device.
-    total = _luma(images.sum(dim=(-2, -1), keepdim=True, dtype=torch.int64))
-    size = images[0, 0].numel()
-    mean = (total + 32768 * size) // (65536 * size)
-    return _truncate(torch.lerp(mean.to(images), images, _per_image(factor, images)))
+    total, unit = images.sum(dim=(-2, -1), keepdim=True, dtype=torch.int64), 1
+    if images.shape[1] == 3:
+        total, unit = _luma(total), 65536
+    size = unit * images[0, 0].numel()
+    mean = (2 * total + size) // (2 * size)
+    return _truncate(torch.lerp(mean.to(images), images, per_image(factor, images)))
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
@@ -50,7 +54,7 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
     Returns:
         (N, 3, H, W).
     """
-    return _truncate(torch.lerp(gray_level(images), images, _per_image(factor, images)))
+    return _truncate(torch.lerp(gray_level(images), images, per_image(factor, images)))
 
 
 def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
@@ -67,7 +71,7 @@ def adjust_hue(images: Tensor, factor: Tensor) -> Tensor:
         (N, 3, H, W).
     """
     hue, saturation, value = _to_hsv(images)
-    hue += torch.trunc(_per_image(factor, images) * 255) % 256
+    hue += torch.trunc(per_image(factor, images) * 255) % 256
     hue -= torch.floor(hue / 256).mul_(256)  # wraps at 256, as 8-bit addition does
     sixth = hue.mul_(6 / 255)
 
@@ -97,6 +101,11 @@ def solarize(images: Tensor) -> Tensor:
     return torch.minimum(images, 255 - images)
 
 
+def per_image(factor: Tensor, images: Tensor) -> Tensor:
+    """Shape factors (N,) to (N, 1, 1, 1), of the images' type and on their device."""
+    return factor.to(images, non_blocking=True).view(-1, 1, 1, 1)
+
+
 def _luma(channels: Tensor) -> Tensor:
     """Weighted sum of red, green and blue, in 1/65536, (N, 3, H, W) to (N, 1, H, W)."""
     red, green, blue = channels.split(1, dim=1)
@@ -123,10 +132,6 @@ def _to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     saturation = chroma.mul_(255).div_(value.clamp(min=1)).floor_()
     return hue.mul_(255).floor_(), saturation, value
-
-
-def _per_image(factor: Tensor, images: Tensor) -> Tensor:
-    return factor.to(images, non_blocking=True).view(-1, 1, 1, 1)
 
 
 def _truncate(images: Tensor) -> Tensor:

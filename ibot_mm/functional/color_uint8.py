@@ -1,7 +1,8 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """The operations of :mod:`.color` on one 8-bit image, for the CPU: the same values, faster.
 
-Images are uint8 (3, H, W), RGB, contiguous. Operations change their image. 8-bit arithmetic and
+Images are uint8 (3, H, W), RGB, contiguous; brightness and contrast take any number of channels.
+Operations change their image. 8-bit arithmetic and
 small tables replace floats where they can, since memory is what takes the time.
 """
 
@@ -20,7 +21,7 @@ def adjust_brightness(image: np.ndarray, factor: float) -> None:
     """Scale all values.
 
     Args:
-        image: uint8 (3, H, W), RGB.
+        image: uint8 (C, H, W).
         factor: 1 keeps the image, 0 gives black.
     """
     _scale(image, factor, 0)
@@ -30,13 +31,18 @@ def adjust_contrast(image: np.ndarray, factor: float) -> None:
     """Move every value away from, or towards, the mean gray level of the image.
 
     Args:
-        image: uint8 (3, H, W), RGB.
+        image: uint8 (C, H, W). Of RGB the mean is that of the luma, of others each channel's own.
         factor: 1 keeps the image, 0 gives one flat gray.
     """
-    total = sum(int(cv2.sumElems(plane)[0]) * weight for plane, weight in zip(image, LUMA))
+    totals = [int(cv2.sumElems(plane)[0]) for plane in image]
     size = image[0].size
-    mean = (total + 32768 * size) // (65536 * size)
-    _scale(image, factor, (1 - factor) * mean)
+    if len(image) == len(LUMA):
+        total = sum(total * weight for total, weight in zip(totals, LUMA))
+        mean = (total + 32768 * size) // (65536 * size)
+        _scale(image, factor, (1 - factor) * mean)
+        return
+    for plane, total in zip(image, totals):
+        _scale(plane, factor, (1 - factor) * ((2 * total + size) // (2 * size)))
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> None:
@@ -99,12 +105,12 @@ def normalize(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarr
     """Subtract a mean and divide by a deviation.
 
     Args:
-        images: uint8 (N, 3, H, W).
-        mean: float32 (3,).
-        std: float32 (3,).
+        images: uint8 (N, C, H, W).
+        mean: float32 (C,).
+        std: float32 (C,).
 
     Returns:
-        float32 (N, 3, H, W).
+        float32 (N, C, H, W).
     """
     tables = (np.arange(256, dtype=np.float32) - mean[:, None]) / std[:, None]
     output = np.empty(images.shape, dtype=np.float32)

@@ -314,7 +314,7 @@ def small(**options):
 @pytest.mark.parametrize(
     'options, how',
     [
-        (dict(in_channels=4), 'from RGB to 4 channels'),
+        (dict(in_channels=4), 'from RGB to 4 channels, repeated in turn and scaled by 3/4'),
         (dict(patch_size=2, img_size=16), 'from 4 x 4 to 2 x 2 pixels'),
     ],
     ids=str,

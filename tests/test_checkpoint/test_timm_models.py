@@ -197,4 +197,6 @@ def test_kernels_for_rgb_are_inflated(channels, source, save):
     report = load_weights(model, save(state))
     expected = timm.models.adapt_input_conv(channels, state['patch_embed.proj.weight'])
     torch.testing.assert_close(model.patch_embed.proj.weight.data, expected)
-    assert report.resized == {'patch_embed.proj.weight': f'to (32, {channels}, 8, 8)'}
+    how = {1: 'their sum', 4: 'repeated in turn and scaled by 3/4'}[channels]
+    how = f'from RGB to {channels} channels, {how}, to (32, {channels}, 8, 8)'
+    assert report.resized == {'patch_embed.proj.weight': how}

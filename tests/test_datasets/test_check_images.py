@@ -75,3 +75,24 @@ def test_tool_writes_a_list_to_train_on(folder, call, tmp_path):
     dataset = ImageFolder(str(folder), ann_file=str(ann_file), with_label=True)
     assert list(dataset.get_gt_labels()) == [0, 0, 1, 1]
     assert json.loads(out.read_text())['counts']['broken'] == 2
+
+
+def test_files_of_other_channels(call, tmp_path):
+    """Read as the training will read them, by both tools."""
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        np.save(tmp_path / f'{index}.npy', rng.integers(0, 1000, (40, 40, 5 + index // 2)))
+    options = [tmp_path, '--channels', 5, '--extensions', '.npy', '--in-range', 0, 1000]
+    report = call(
+        'tools/dataset_converters/check_images.py', *options, '--workers', 1, may_fail=True
+    )
+    assert 'clean: 2 of 3' in report.stdout and 'it has 6 channels, not the 5' in report.stdout
+    tool = 'tools/dataset_converters/measure_channels.py'
+    assert 'it has 6 channels' in call(tool, *options, may_fail=True).stderr
+    (tmp_path / '2.npy').unlink()
+    printed = call(tool, *options).stdout
+    pixels = np.stack([np.load(tmp_path / f'{index}.npy') for index in range(2)]) * 0.255
+    mean = ', '.join(str(round(value, 3)) for value in pixels.mean((0, 1, 2)))
+    assert f'data_preprocessor=dict(mean=[{mean}]' in printed
+    assert "LoadImage', channels=5, in_range=(0.0, 1000.0), to_float32=True)" in printed
+    assert '--in-range' in call(tool, *options[:5]).stdout  # the first look

@@ -255,8 +255,11 @@ def test_normalize(photographs):
 @pytest.mark.parametrize(
     ('images', 'message'),
     [
-        (torch.zeros(2, 3, 8, 8), r'contiguous uint8 images .* got torch.float32 \(2, 3, 8, 8\)'),
-        (torch.zeros(3, 8, 8, dtype=torch.uint8), r'\(N, 3, H, W\), got torch.uint8 \(3, 8, 8\)'),
+        (torch.zeros(2, 3, 8, 8).long(), r'uint8 images .* got torch.int64 \(2, 3, 8, 8\)'),
+        (
+            torch.zeros(3, 8, 8, dtype=torch.uint8),
+            r'\(N, C, H, W\), .* got torch.uint8 \(3, 8, 8\)',
+        ),
         (torch.zeros(3, 8, 8, 3, dtype=torch.uint8).permute(0, 3, 1, 2), 'with strides'),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r'\(2, 11\), one row .* got \(3, 11\)'),
     ],

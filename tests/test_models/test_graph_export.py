@@ -24,6 +24,7 @@ FEATURES = {
     'patches only, drop path': dict(
         with_cls_token=False, out_type='featmap', drop_path_rate=0.5, mask_token=True
     ),
+    'six channels': dict(in_channels=6),
 }
 # The first is that of the position embedding; the last is cut to a multiple of the patch.
 SIZES = [(32, 32), (32, 40), (16, 16), (24, 48), (64, 16), (48, 48), (129, 70)]
@@ -42,7 +43,7 @@ def build(**options):
 def compare(model, run, tolerance):
     for size in SIZES:
         for number in (1, 3):
-            images = torch.randn(number, 3, *size)
+            images = torch.randn(number, model.patch_embed.projection.in_channels, *size)
             outputs, expected = run(images), model(images)
             assert len(outputs) == len(expected)
             for output, tokens in zip(outputs, expected):
@@ -66,7 +67,8 @@ def test_onnx(name, tmp_path):
     export_onnx(model, tmp_path / 'vit.onnx')
     session = onnxruntime.InferenceSession(tmp_path / 'vit.onnx')
     (images,) = session.get_inputs()
-    assert (images.name, images.shape) == ('images', ['batch', 3, 'height', 'width'])
+    channels = model.patch_embed.projection.in_channels
+    assert (images.name, images.shape) == ('images', ['batch', channels, 'height', 'width'])
     names = [output.name for output in session.get_outputs()]
     assert names == (['tokens_0', 'tokens_1'] if 'several' in name else ['tokens'])
 

@@ -70,3 +70,42 @@ def test_host_never_waits_for_the_device(batch):
     result = preprocess(dict(inputs=batch), True)['inputs']
     assert result['local_crops'].shape == (2, 3, 3, 16, 16)
     assert result['local_crops'].device.type == 'meta'
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.float32])
+@pytest.mark.parametrize('channels', [1, 6])
+def test_any_number_of_channels(channels, dtype):
+    mean = torch.linspace(90, 130, channels)
+    std = torch.linspace(40, 60, channels)
+    module = MultiCropPreprocessor(mean=mean.tolist(), std=std.tolist())
+    crops = torch.randint(0, 256, (2, 2, channels, 8, 8)).to(dtype)
+    output = module(dict(inputs=dict(global_crops=crops)))['inputs']['global_crops']
+    expected = (crops.float() - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    torch.testing.assert_close(output, expected, atol=1e-6, rtol=1e-6)
+    images = module(dict(inputs=crops[0]))['inputs']  # of a validation
+    torch.testing.assert_close(images, expected[0], atol=1e-6, rtol=1e-6)
+    one = MultiCropPreprocessor(mean=[100.0], std=[50.0])
+    output = one(dict(inputs=dict(global_crops=crops)))['inputs']['global_crops']
+    torch.testing.assert_close(output, (crops.float() - 100) / 50, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('options', 'channels', 'expected'),
+    [
+        (dict(mean=[1.0] * 3, std=[1.0] * 3), 6, '6 channels, and mean and std are of 3.*measure'),
+        (dict(mean=[1.0] * 6, std=[1.0] * 6), 4, '4 channels, and mean and std are of 6'),
+        (dict(mean=[1.0], std=[1.0], to_rgb=True), 6, 'to_rgb=True is for BGR.*6 channels'),
+    ],
+)
+def test_other_channels_than_the_mean(options, channels, expected):
+    """Which would be broadcast, or fail with no word about the cause."""
+    module = MultiCropPreprocessor(**options)
+    crops = torch.zeros(2, 2, channels, 8, 8, dtype=torch.uint8)
+    for inputs in (dict(global_crops=crops), crops[0], [*crops[0]]):
+        with pytest.raises(ValueError, match=expected):
+            module(dict(inputs=inputs))
+
+
+def test_as_many_deviations_as_means():
+    with pytest.raises(ValueError, match='mean has 3 channels, std 1'):
+        MultiCropPreprocessor(mean=[1.0] * 3, std=[1.0])

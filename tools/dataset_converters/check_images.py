@@ -18,6 +18,7 @@ from mmengine.fileio import dump
 from rich.progress import track
 
 from ibot_mm.datasets.check_images import UNUSABLE, ImageReport, check_folder
+from ibot_mm.datasets.find_images import EXTENSIONS
 from ibot_mm.datasets.transforms.decode_image import PixelRange
 
 
@@ -38,6 +39,12 @@ def parse_args() -> argparse.Namespace:
         '--in-range', type=float, nargs=2, metavar=('LOW', 'HIGH'), help="as LoadImage's in_range"
     )
     parser.add_argument(
+        '--channels', type=int, nargs='+', help="as LoadImage's channels: their number, or a list"
+    )
+    parser.add_argument(
+        '--extensions', nargs='+', default=EXTENSIONS, help='endings of names, such as .npy'
+    )
+    parser.add_argument(
         '--workers', type=int, default=os.cpu_count(), help='processes (default: %(default)s)'
     )
     parser.add_argument(
@@ -55,8 +62,15 @@ def main() -> None:
     if not Path(args.folder).is_dir():
         sys.exit(f'check_images: there is no folder {args.folder}')
     in_range = None if args.in_range is None else tuple(args.in_range)
+    channels = args.channels[0] if args.channels and len(args.channels) == 1 else args.channels
     report = check_folder(
-        args.folder, args.min_size, PixelRange(in_range), args.workers, show_progress
+        args.folder,
+        args.min_size,
+        PixelRange(in_range),
+        args.workers,
+        show_progress,
+        channels,
+        args.extensions,
     )
     print(f'{args.folder}: {report.found}')
     for kind, count in report.counts.most_common():

@@ -98,7 +98,10 @@ class Environment:
     def full(self) -> None:
         self.reach('downstream')
         self.reach('docs')
-        self.pip('test tools', 'install', '-r', 'requirements/test.txt')
+        self.pip(
+            'test tools and readers for tests',
+            *('install', '-r', 'requirements/test.txt', '-r', 'requirements/sensors.txt'),
+        )
 
     def create(self) -> None:
         if (self.path / 'bin' / 'pip').exists():

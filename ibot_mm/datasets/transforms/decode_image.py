@@ -2,7 +2,6 @@
 """Decoding that loses neither bits nor channels without a word."""
 
 import struct
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +10,9 @@ import mmcv
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from .image_errors import BrokenImageError, UnsupportedImageError
+from .pixel_range import EIGHT_BITS, PixelRange
+
 JPEG = b'\xff\xd8'  # three channels of 8 bits, or a conversion of all four of them
 TIFF = (b'II*\0', b'MM\0*')
 REDUCED = {
@@ -18,68 +20,13 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+NUMPY, DICOM = b'\x93NUMPY', b'DICM'  # the latter after 128 bytes
 SAMPLES_PER_PIXEL, BITS_PER_SAMPLE, SAMPLE_FORMAT = 277, 258, 339
-
-
-class BrokenImageError(RuntimeError):
-    """A file that is missing, empty, cut off, or not an image."""
-
-
-class UnsupportedImageError(RuntimeError):
-    """A sound image that needs a setting, or more channels than the networks take."""
-
-
-@dataclass(frozen=True)
-class PixelRange:
-    """How values of more than 8 bits become 0 to 255.
-
-    Args:
-        in_range: Values that become 0 and 255; what lies outside is clipped. Defaults to None.
-        in_percentiles: The same in percent of each image's own values, for images of unlike
-            exposure. Defaults to None.
-        extra_channels: 'raise', or 'drop' to read the first three. Defaults to 'raise'.
-
-    Raises:
-        ValueError: A pair is not (low, high) with low < high, percentiles leave 0 to 100, both
-            pairs are given, or ``extra_channels`` is neither of the two.
-    """
-
-    in_range: tuple[float, float] | None = None
-    in_percentiles: tuple[float, float] | None = None
-    extra_channels: str = 'raise'
-
-    def __post_init__(self) -> None:
-        if self.in_range is not None and self.in_percentiles is not None:
-            raise ValueError('LoadImage takes in_range or in_percentiles, not both')
-        for name in ('in_range', 'in_percentiles'):
-            pair = getattr(self, name)
-            if pair is not None and not (len(pair) == 2 and pair[0] < pair[1]):
-                raise ValueError(f'LoadImage: {name} must be (low, high), low < high, got {pair}')
-        if self.in_percentiles and not 0 <= self.in_percentiles[0] < self.in_percentiles[1] <= 100:
-            raise ValueError(
-                f'LoadImage: in_percentiles must lie in 0 to 100, got {self.in_percentiles}'
-            )
-        if self.extra_channels not in ('raise', 'drop'):
-            raise ValueError(
-                f"LoadImage: extra_channels must be 'raise' or 'drop', got {self.extra_channels!r}"
-            )
-
-    def to_uint8(self, pixels: np.ndarray) -> np.ndarray:
-        """Scale values of any type to uint8."""
-        pixels = pixels.astype(np.float64)
-        if not np.isfinite(pixels).all():
-            raise BrokenImageError('some values are not finite')
-        ends = self.in_range
-        if ends is None:
-            low, high = np.percentile(pixels, self.in_percentiles or (0, 100)).tolist()
-            ends = low, max(high, np.nextafter(low, np.inf))
-        scaled = (pixels - ends[0]) * (255 / (ends[1] - ends[0]))
-        return scaled.clip(0, 255).round().astype(np.uint8)
 
 
 def decode_image(
     content: bytes,
-    pixel_range: PixelRange = PixelRange(),
+    pixel_range: PixelRange = EIGHT_BITS,
     color_type: str = 'color_ignore_orientation',
     backend: str = 'cv2',
     reduction: int = 1,
@@ -88,7 +35,8 @@ def decode_image(
 
     Args:
         content: The file.
-        pixel_range: What to do with more than 8 bits and more than 3 channels.
+        pixel_range: What to do with more than 8 bits and more than 3 channels. Defaults to
+            refusing them.
         color_type: As mmcv's ``imfrombytes``: the default, as published, ignores the EXIF
             orientation, 'color' turns the image by it.
         backend: As mmcv's ``imfrombytes``. Defaults to 'cv2'.
@@ -96,7 +44,8 @@ def decode_image(
             rounded up; see :func:`reduction_of`. Defaults to 1.
 
     Returns:
-        uint8 (H, W, 3), BGR, for a color type with three channels.
+        uint8 (H, W, 3), BGR, for a color type with three channels; with
+        ``pixel_range.to_float32`` float32 where more than 8 bits were scaled.
 
     Raises:
         BrokenImageError: The file is empty, cut off, or not an image.
@@ -115,9 +64,9 @@ def decode_image(
         else:
             image = mmcv.imfrombytes(content, flag=color_type, backend=backend)
     except (cv2.error, Image.DecompressionBombError) as error:
-        raise _explain(content, error) from error
+        raise explain_failure(content, error) from error
     if image is None:
-        raise _explain(content)
+        raise explain_failure(content)
     return image
 
 
@@ -155,18 +104,10 @@ def _decode_raw(content: bytes, pixel_range: PixelRange) -> np.ndarray | None:
         raise UnsupportedImageError(
             f'it has {num_channels} channels, and those after the third (transparency, or a '
             "band of its own) would be lost: LoadImage(extra_channels='drop') reads the first "
-            'three; networks of more channels are not supported yet'
+            f'three; LoadImage(channels={num_channels}) reads all, for a backbone of as many '
+            'in_channels'
         )
-    if pixels.dtype != np.uint8:
-        if pixel_range.in_range is None and pixel_range.in_percentiles is None:
-            low, high = pixels.min(), pixels.max()
-            raise UnsupportedImageError(
-                f'its values are {pixels.dtype}, here {low} to {high}, and 8 bits would keep few '
-                'of their steps: say which become 0 and 255, the same for all images, by '
-                f'LoadImage(in_range=({low}, {high})), or in percent of each by '
-                'LoadImage(in_percentiles=(0, 100))'
-            )
-        pixels = pixel_range.to_uint8(pixels[..., :3])
+    pixels = pixel_range.scale(pixels[..., :3])
     if num_channels < 3:
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3])
@@ -188,19 +129,24 @@ def _is_cmyk(content: bytes, pixels: np.ndarray) -> bool:
         return False
 
 
-def _explain(content: bytes, error: Exception | None = None) -> Exception:
+def explain_failure(content: bytes, error: Exception | None = None) -> Exception:
     """Why a file could not be decoded: broken, or of a kind that cannot be read."""
     if error is not None and 'PIXELS' in str(error):
         return UnsupportedImageError(
             'it has more pixels than OpenCV reads, 2^30 unless set: if the image is to be trusted, '
             'raise the environment variable OPENCV_IO_MAX_IMAGE_PIXELS, or cut it into tiles'
         )
+    if content.startswith(NUMPY) or content[128:132] == DICOM:
+        kind = 'a NumPy array' if content.startswith(NUMPY) else 'a DICOM file'
+        return UnsupportedImageError(
+            f'it is {kind}: say how many channels it has by LoadImage(channels=...)'
+        )
     tags = _tiff_tags(content)
     samples = int(tags.get(SAMPLES_PER_PIXEL, 1))
     if samples > 4:
         return UnsupportedImageError(
-            f'it is a TIFF of {samples} bands, and networks of more than three channels are not '
-            'supported yet: write three of them into a file of their own'
+            f'it is a TIFF of {samples} bands: LoadImage(channels={samples}) reads all, for a '
+            'backbone with as many in_channels, and channels=[2, 1, 0] some of them'
         )
     if tags and error is None and len(content) > 1024:
         bits, kind = tags.get(BITS_PER_SAMPLE, 1), tags.get(SAMPLE_FORMAT, 1)
@@ -208,7 +154,7 @@ def _explain(content: bytes, error: Exception | None = None) -> Exception:
         if kind != 1 or bits not in (1, 8, 16):
             return UnsupportedImageError(
                 f'it is a TIFF of {bits} bits a value, sample format {kind}, which OpenCV does not '
-                'read: write 8 or 16 bits, or 32-bit floats'
+                f'read: LoadImage(channels={samples}) does; or write 8 or 16 bits, or 32-bit floats'
             )
     return BrokenImageError(f'it cannot be decoded{f" ({error})" if error else ""}')
 

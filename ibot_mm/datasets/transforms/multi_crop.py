@@ -46,32 +46,51 @@ def resized_crop(
 ) -> np.ndarray:
     """Crop, resize with antialiased bicubic interpolation, and flip.
 
-    All in uint8: torch has a vectorized kernel for it, several times as fast as Pillow and within
-    one level of it, but for one value in a few 100,000 that is two levels off.
-
     Args:
-        image: uint8 (H, W, 3).
+        image: uint8 or float32 (H, W, C), 0 to 255.
         box: top, left, height, width.
         size: Side of the result.
         flip: Mirror left and right.
 
     Returns:
-        uint8 (size, size, 3), contiguous.
+        (size, size, C) of the same type, contiguous.
     """
     top, left, height, width = box
+    crop = resize(image[top : top + height, left : left + width], size, size)
+    if not flip:
+        return crop
+    # OpenCV is faster, and drops the axis of a single channel.
+    return np.ascontiguousarray(crop[:, ::-1]) if crop.shape[2] == 1 else cv2.flip(crop, 1)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize with antialiased bicubic interpolation.
+
+    8 bits stay such all the way: torch has a vectorized kernel for it, several times as fast as
+    Pillow and within one level of it, but for one value in a few 100,000 that is two levels off.
+
+    Args:
+        image: uint8 or float32 (H, W, C), 0 to 255.
+        height: Of the result.
+        width: Of the result.
+
+    Returns:
+        (height, width, C) of the same type, contiguous.
+    """
     # The batch axis comes before the permutation: only so does torch see channels last. It would
     # copy the crop anyway, more slowly.
-    part = np.ascontiguousarray(image[None, top : top + height, left : left + width])
-    pixels = torch.from_numpy(part).permute(0, 3, 1, 2)
-    if height > size and height - size > 2 * (width - size):
-        pixels = _resize(pixels, size, width)  # Pillow 13 takes this axis first here
-    pixels = _resize(pixels, size, size)
-    crop = np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
-    return cv2.flip(crop, 1) if flip else crop
+    pixels = torch.from_numpy(np.ascontiguousarray(image[None])).permute(0, 3, 1, 2)
+    rows, columns = image.shape[:2]
+    if rows > height and rows - height > 2 * (columns - width):
+        pixels = _resize(pixels, height, columns)  # Pillow 13 takes this axis first here
+    pixels = _resize(pixels, height, width)
+    return np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
 
 
 def _resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    return F.interpolate(pixels, (height, width), mode='bicubic', antialias=True)
+    resized = F.interpolate(pixels, (height, width), mode='bicubic', antialias=True)
+    # Bicubic interpolation overshoots; in 8 bits it is clipped.
+    return resized.clamp_(0, 255) if resized.is_floating_point() else resized
 
 
 @TRANSFORMS.register_module()
@@ -80,8 +99,8 @@ class MultiCrop(BaseTransform):
 
     Works with any algorithm that takes several views: stock ``PackInputs`` packs the list.
 
-    Required keys: ``img`` (uint8, HWC). Modified keys: ``img`` (list of HWC crops, global ones
-    first), ``img_shape`` (of a global crop). Added keys: ``num_global_crops``.
+    Required keys: ``img`` (HWC, uint8 or float32 of 0 to 255). Modified keys: ``img`` (list of HWC
+    crops, global ones first), ``img_shape`` (of a global crop). Added keys: ``num_global_crops``.
 
     Args:
         num_global_crops: Number of global crops. Defaults to 2.

@@ -16,13 +16,14 @@ class PackMultiCrop(BaseTransform):
 
     mmengine's ``default_collate`` then gives each a leading batch axis.
 
-    Required keys: ``img`` (list of uint8 HWC crops, global ones first; each kind of one size).
+    Required keys: ``img`` (list of uint8 or float32 HWC crops, global ones first; each kind of one
+    size).
     Optional keys: ``num_global_crops`` (all without it), ``masks``, ``augmentation``,
     ``gt_label`` and the meta keys.
 
-    The result has ``inputs``, a dict of ``global_crops`` uint8 (G, 3, H, W), ``local_crops`` uint8
-    (L, 3, h, w) unless L is 0, ``masks`` bool (G, H/p, W/p) and ``augmentation`` float32
-    (G + L, P) where drawn; and ``data_samples``, a ``DataSample``.
+    The result has ``inputs``, a dict of ``global_crops`` (G, C, H, W), ``local_crops`` (L, C, h, w)
+    unless L is 0, both of the crops' type, ``masks`` bool (G, H/p, W/p) and ``augmentation``
+    float32 (G + L, P) where drawn; and ``data_samples``, a ``DataSample``.
 
     Args:
         meta_keys: Keys to keep as meta information. Defaults to ('sample_idx', 'img_path').
@@ -41,7 +42,8 @@ class PackMultiCrop(BaseTransform):
             Dict of ``inputs`` and ``data_samples``.
 
         Raises:
-            ValueError: Crops of one kind that differ in size, or are not uint8 (H, W, 3).
+            ValueError: Crops of one kind that differ in size, channels or type, or are neither
+                uint8 nor float32 (H, W, C).
         """
         crops = results['img']
         num_global_crops = results.get('num_global_crops', len(crops))
@@ -63,14 +65,16 @@ class PackMultiCrop(BaseTransform):
 
 
 def _stack(crops: Sequence[np.ndarray]) -> torch.Tensor:
-    """(H, W, 3) crops of one size to (number, 3, H, W), channels apart."""
-    height, width = crops[0].shape[:2]
-    if any(crop.shape != (height, width, 3) or crop.dtype != np.uint8 for crop in crops):
+    """(H, W, C) crops of one size to (number, C, H, W), channels apart."""
+    shape, dtype = crops[0].shape, crops[0].dtype
+    alike = all(crop.shape == shape and crop.dtype == dtype for crop in crops)
+    if len(shape) != 3 or dtype not in (np.uint8, np.float32) or not alike:
         raise ValueError(
-            f'PackMultiCrop needs uint8 crops (H, W, 3), all global ones of one size and all local '
-            f'ones of one size, got {[(crop.shape, str(crop.dtype)) for crop in crops]}'
+            f'PackMultiCrop needs uint8 or float32 crops (H, W, C), all global ones of one size '
+            'and all local ones of one size, got '
+            f'{[(crop.shape, str(crop.dtype)) for crop in crops]}'
         )
-    stacked = np.empty((len(crops), 3, height, width), dtype=np.uint8)
+    stacked = np.empty((len(crops), shape[2], *shape[:2]), dtype=dtype)
     for crop, planes in zip(crops, stacked):
         cv2.split(crop, [*planes])  # fills the planes, four times as fast as a transposed copy
     return torch.from_numpy(stacked)

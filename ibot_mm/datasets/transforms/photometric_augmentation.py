@@ -4,14 +4,18 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import torch
 from mmcv.transforms import BaseTransform
 
 from ibot_mm.functional.augmentation import (
+    FLOAT_OPERATIONS,
     GLOBAL_FIRST,
     GLOBAL_REST,
     LOCAL,
     AugmentationPolicy,
+    augment_batch,
     augment_images,
+    no_color,
     sample_parameters,
 )
 from ibot_mm.registry import TRANSFORMS
@@ -27,11 +31,13 @@ class PhotometricAugmentation(BaseTransform):
     values, for trainings on CPUs or with cores to spare.
 
     Without arguments the published policies are used; each dict changes some numbers of one. See
-    :class:`ibot_mm.functional.augmentation.AugmentationPolicy` for the keys.
+    :class:`ibot_mm.functional.augmentation.AugmentationPolicy` for the keys. Three channels are
+    colors, BGR; with any other number brightness, contrast and blur are of each channel, and the
+    other operations must be off: ``saturation=0, hue=0, gray_prob=0, solarize_prob=0``.
 
-    Required keys: ``img`` (one uint8 HWC BGR image, or a list), ``num_global_crops`` where local
-    crops follow global ones. Added keys: ``augmentation``, float32 (number of crops, P), unless
-    ``apply``. Modified keys: ``img`` if ``apply``.
+    Required keys: ``img`` (one HWC image, uint8 or float32 of 0 to 255, or a list),
+    ``num_global_crops`` where local crops follow global ones. Added keys: ``augmentation``, float32
+    (number of crops, P), unless ``apply``. Modified keys: ``img`` if ``apply``.
 
     Args:
         global_first: Changes for the first global crop. Defaults to None.
@@ -77,10 +83,14 @@ class PhotometricAugmentation(BaseTransform):
             The same dict.
 
         Raises:
-            ValueError: The number of crops is not that of ``views``.
+            ValueError: The number of crops is not that of ``views``, or other channels than three
+                are to change color.
         """
         single = not isinstance(results['img'], list)
         crops = [results['img']] if single else results['img']
+        num_channels = crops[0].shape[2]
+        if num_channels != 3 and any(policy.color_operations for policy in self.policies):
+            raise ValueError(f'PhotometricAugmentation: {no_color(num_channels)}')
         num_global_crops = results.get('num_global_crops', len(crops))
         parameters = sample_parameters(self._rows_of(num_global_crops, len(crops)))
         if self.apply:
@@ -106,9 +116,14 @@ class PhotometricAugmentation(BaseTransform):
 
 
 def _augment(crops: list[np.ndarray], parameters: np.ndarray) -> list[np.ndarray]:
-    """Apply to uint8 HWC BGR crops."""
-    images = [np.empty((3, *crop.shape[:2]), dtype=np.uint8) for crop in crops]
+    """Apply to HWC crops; three channels are BGR."""
+    order = -1 if crops[0].shape[2] == 3 else 1
+    images = [np.empty((crop.shape[2], *crop.shape[:2]), dtype=crop.dtype) for crop in crops]
     for crop, image in zip(crops, images):
-        cv2.split(crop, [*image[::-1]])  # RGB
-    augment_images(images, parameters)
-    return [cv2.merge([*image[::-1]]) for image in images]
+        cv2.split(crop, [*image[::order]])
+    if images[0].dtype == np.uint8:
+        augment_images(images, parameters)
+    else:
+        for image, row in zip(images, torch.from_numpy(parameters)):
+            augment_batch(torch.from_numpy(image)[None], row[None], FLOAT_OPERATIONS)
+    return [cv2.merge([*i[::order]]).reshape(crop.shape) for i, crop in zip(images, crops)]

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from ibot_mm.functional.position_embedding import is_exporting
 
+from .patches import check_channels
+
 
 def embed_patches(embedding: PatchEmbed, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """Embed patches that do not overlap by a product instead of a convolution.
@@ -21,8 +23,12 @@ def embed_patches(embedding: PatchEmbed, images: Tensor) -> tuple[Tensor, tuple[
 
     Returns:
         Tokens (B, H/p * W/p, D) and their grid (H/p, W/p).
+
+    Raises:
+        ValueError: If images have other channels than the embedding takes.
     """
     projection = embedding.projection
+    check_channels(images, projection.in_channels)
     if is_exporting() or not (
         type(projection) is nn.Conv2d
         and projection.stride == projection.kernel_size

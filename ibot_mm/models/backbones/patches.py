@@ -24,6 +24,24 @@ def check_size(images: Tensor, patch_size: Sequence[int]) -> None:
         )
 
 
+def check_channels(images: Tensor, in_channels: int) -> None:
+    """Refuse images of other channels than the patch embedding takes.
+
+    Args:
+        images: Shape (B, C, H, W).
+        in_channels: Channels wanted.
+
+    Raises:
+        ValueError: If C is another number.
+    """
+    if images.shape[1] != in_channels:
+        raise ValueError(
+            f'Images have {images.shape[1]} channels, and the backbone takes {in_channels}: set '
+            f'in_channels={images.shape[1]} of the backbone (in_chans of a model of timm), or read '
+            f'other channels, LoadImage(channels={in_channels}).'
+        )
+
+
 def hide_patches(
     tokens: Tensor, masks: Tensor, mask_token: Tensor | None, grid: Sequence[int]
 ) -> Tensor:

@@ -162,7 +162,7 @@ class MaskedSwinTransformer(SwinTransformer):
         """Return the tokens of the last stage.
 
         Args:
-            images: Shape (B, 3, H, W).
+            images: Shape (B, C, H, W).
             masks: True where the image is hidden from the network, shape (B, H/s, W/s), s being
                 the stride of the last stage. Defaults to None, nothing hidden.
 
@@ -190,7 +190,7 @@ class MaskedSwinTransformer(SwinTransformer):
         are taken as they are.
 
         Args:
-            images: Shape (B, 3, H, W).
+            images: Shape (B, C, H, W).
             num_blocks: How many, counted from the end, over the stages. Defaults to 1.
             final_norm: Whether those of the last stage go through the final norm. Defaults to True.
 

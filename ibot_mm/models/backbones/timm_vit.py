@@ -16,7 +16,7 @@ from ibot_mm.registry import MODELS
 
 from .create_timm import create_timm_vit
 from .layer_numbers import check_frozen_stages, check_num_blocks, resolve_indices
-from .patches import check_size, hide_patches
+from .patches import check_channels, check_size, hide_patches
 
 OUT_TYPES = ('raw', 'featmap', 'cls_token')
 
@@ -169,7 +169,7 @@ class TimmVisionTransformer(BaseModule):
         """Return the features of the layers in ``out_indices``.
 
         Args:
-            images: Shape (B, 3, H, W).
+            images: Shape (B, C, H, W).
             masks: True where a patch is hidden from the network, shape (B, H/p, W/p).
                 Defaults to None, nothing hidden.
 
@@ -184,6 +184,7 @@ class TimmVisionTransformer(BaseModule):
         model = self.timm_model
         size = tuple(images.shape[-2:])
         check_size(images, model.patch_embed.patch_size)
+        check_channels(images, model.patch_embed.proj.in_channels)
         if model.patch_embed.strict_img_size and size != tuple(model.patch_embed.img_size):
             raise ValueError(
                 f'{type(model).__name__} of timm takes images of {model.patch_embed.img_size} '
@@ -213,7 +214,7 @@ class TimmVisionTransformer(BaseModule):
         """Return the tokens of the last blocks, independent of ``out_indices`` and ``out_type``.
 
         Args:
-            images: Shape (B, 3, H, W).
+            images: Shape (B, C, H, W).
             num_blocks: How many, counted from the end. Defaults to 1.
             final_norm: Whether each goes through timm's final norm. Defaults to True.
 

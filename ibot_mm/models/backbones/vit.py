@@ -168,7 +168,7 @@ class MaskedVisionTransformer(VisionTransformer):
         """Return the features of the layers in ``out_indices``.
 
         Args:
-            images: Shape (B, 3, H, W).
+            images: Shape (B, C, H, W).
             masks: True where a patch is hidden from the network, shape (B, H/p, W/p).
                 Defaults to None, nothing hidden.
             patches: Places, among the B * N patches of the batch, of those whose final features
@@ -204,7 +204,7 @@ class MaskedVisionTransformer(VisionTransformer):
         """Return the tokens of the last blocks, independent of ``out_indices`` and ``out_type``.
 
         Args:
-            images: Shape (B, 3, H, W).
+            images: Shape (B, C, H, W).
             num_blocks: How many, counted from the end. Defaults to 1.
             final_norm: Whether each goes through the final norm, as iBOT's evaluations read them.
                 Defaults to True.

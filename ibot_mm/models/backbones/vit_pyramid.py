@@ -123,7 +123,7 @@ class ViTPyramid(MaskedVisionTransformer):
         """Return the feature maps of images.
 
         Args:
-            images: Shape (B, 3, H, W).
+            images: Shape (B, C, H, W).
 
         Returns:
             One map for each of ``out_indices``, (B, D, H / stride, W / stride), or a pair of it

@@ -65,10 +65,10 @@ def test_without_local_crops_masks_and_augmentation(photographs):
     'crops',
     [
         [np.zeros((8, 8, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)],
-        [np.zeros((8, 8, 3), np.float32)],
+        [np.zeros((8, 8, 3), np.float64)],
         [np.zeros((8, 8), np.uint8)],
     ],
 )
 def test_crops_must_be_alike(crops):
-    with pytest.raises(ValueError, match='PackMultiCrop needs uint8 crops'):
+    with pytest.raises(ValueError, match='PackMultiCrop needs uint8 or float32 crops'):
         PackMultiCrop()(dict(img=crops))
