@@ -9,7 +9,7 @@ from PIL import Image
 
 from ibot_mm.datasets import ImageFolder
 from ibot_mm.datasets.check_images import check_folder
-from ibot_mm.datasets.transforms.decode_image import PixelRange
+from ibot_mm.datasets.transforms.pixel_range import PixelRange
 
 TOP = Path(__file__).parents[2]
 EXPECTED = {

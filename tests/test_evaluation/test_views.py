@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from ibot_mm.datasets import LoadImage
-from ibot_mm.datasets.transforms.decode_image import UnsupportedImageError
+from ibot_mm.datasets.transforms.image_errors import UnsupportedImageError
 from ibot_mm.evaluation import evaluation_view
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from ibot_mm.datasets.check_images import UNUSABLE, ImageReport, check_folder
 from ibot_mm.datasets.find_images import EXTENSIONS
-from ibot_mm.datasets.transforms.decode_image import PixelRange
+from ibot_mm.datasets.transforms.pixel_range import PixelRange
 
 
 def parse_args() -> argparse.Namespace:

@@ -6,7 +6,8 @@ from io import BytesIO
 
 from PIL import Image
 
-from ibot_mm.datasets.transforms.decode_image import UnsupportedImageError, decode_image
+from ibot_mm.datasets.transforms.decode_image import decode_image
+from ibot_mm.datasets.transforms.image_errors import UnsupportedImageError
 
 # First bytes of formats, for images without an extension.
 SIGNATURES = {

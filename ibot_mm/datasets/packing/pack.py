@@ -16,7 +16,7 @@ from ibot_mm.datasets.stores.index import ShardIndex
 from ibot_mm.datasets.stores.known_index import SUFFIX
 from ibot_mm.datasets.stores.pack_list import NAME, PackList
 from ibot_mm.datasets.stores.tar import TarStore
-from ibot_mm.datasets.transforms.decode_image import BrokenImageError, UnsupportedImageError
+from ibot_mm.datasets.transforms.image_errors import BrokenImageError, UnsupportedImageError
 
 from .encoding import Encoding, sniff
 from .processes import run_all

@@ -16,11 +16,8 @@ from ibot_mm.datasets.stores.index import ShardIndex
 from ibot_mm.datasets.stores.known_index import SUFFIX
 from ibot_mm.datasets.stores.pack_list import PackList
 from ibot_mm.datasets.stores.tar import TarStore
-from ibot_mm.datasets.transforms.decode_image import (
-    BrokenImageError,
-    UnsupportedImageError,
-    decode_image,
-)
+from ibot_mm.datasets.transforms.decode_image import decode_image
+from ibot_mm.datasets.transforms.image_errors import BrokenImageError, UnsupportedImageError
 
 from .processes import run_all
 

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 
 from ibot_mm.datasets.store_error import StoreError
-from ibot_mm.datasets.transforms.decode_image import BrokenImageError
+from ibot_mm.datasets.transforms.image_errors import BrokenImageError
 
 from .entries import kind_of_entry
 from .index import NO_LABEL, ShardIndex, Texts

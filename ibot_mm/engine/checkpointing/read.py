@@ -21,7 +21,7 @@ from torch import Tensor, nn
 try:
     from numpy._core import multiarray
 except ImportError:  # before numpy 2
-    from numpy.core import multiarray
+    from numpy.core import multiarray  # type: ignore[no-redef]
 
 from .errors import CheckpointFileError
 from .shards import REST, fill_in, find_fault_of_shards, read_shards

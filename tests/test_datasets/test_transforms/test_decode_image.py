@@ -11,12 +11,9 @@ import pytest
 from PIL import Image
 
 from ibot_mm.datasets.transforms import LoadImage
-from ibot_mm.datasets.transforms.decode_image import (
-    BrokenImageError,
-    PixelRange,
-    UnsupportedImageError,
-    decode_image,
-)
+from ibot_mm.datasets.transforms.decode_image import decode_image
+from ibot_mm.datasets.transforms.image_errors import BrokenImageError, UnsupportedImageError
+from ibot_mm.datasets.transforms.pixel_range import PixelRange
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (48, 56, 3), dtype=np.uint8)
