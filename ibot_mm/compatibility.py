@@ -24,7 +24,12 @@ from .foreign_errors import LAYER_DECAY_ADVICE, OUT_TYPE_ADVICE, STOCK_LAYER_DEC
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-MINIMUM_VERSIONS = {'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmpretrain': '1.2.0'}
+MINIMUM_VERSIONS = {
+    'torch': '2.6',
+    'mmengine': '0.10.7',
+    'mmcv': '2.1.0',
+    'mmpretrain': '1.2.0',
+}
 
 ADVICE = """Install one of the two families, not both, since they own the same import names:
     pip install 'ibot-mm[onedl]'        OneDL's builds, the tested ones
@@ -63,7 +68,7 @@ def installed_version(package: str) -> str | None:
 
 
 def check_environment(minimum_versions: Mapping[str, str] = MINIMUM_VERSIONS) -> None:
-    """Check that the mm packages are present and recent enough.
+    """Check that torch and the mm packages are present and recent enough.
 
     Args:
         minimum_versions: Import names and the lowest versions that will do.

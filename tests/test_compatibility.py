@@ -106,11 +106,12 @@ def test_no_mm_package_is_a_hard_requirement():
 
 @pytest.mark.parametrize('family, prefix', [('openmmlab', ''), ('onedl', 'onedl-')])
 def test_extras_satisfy_the_minimum_versions(family, prefix):
-    for requirement in requirements(family):
+    (torch,) = (bound for bound in requirements('runtime') if bound.name == 'torch')
+    for requirement in (torch, *requirements(family)):
         (bound,) = (bound for bound in requirement.specifier if bound.operator == '>=')
         minimum = MINIMUM_VERSIONS[requirement.name.removeprefix(prefix).removesuffix('-lite')]
         assert Requirement(f'x>={minimum}').specifier.contains(bound.version)
-    assert len(requirements(family)) == len(MINIMUM_VERSIONS)
+    assert len(requirements(family)) + 1 == len(MINIMUM_VERSIONS)
 
 
 def test_upstreams_extra_is_of_wheels_that_go_with_mmdet():

@@ -64,7 +64,8 @@ def gaussian_blur_uint8(image: np.ndarray, radius: float) -> None:
             gaussian_blur_uint8(image[start : start + MOST_CHANNELS], radius)
         return
     whole, near, far = _extended_box(np.float32(radius))
-    box = np.array([far, *[near] * (2 * whole + 1), far], dtype=np.float32) / 2**FRACTION_BITS
+    box = np.array([far, *[near] * (2 * whole + 1), far], dtype=np.float32)
+    box /= 2**FRACTION_BITS  # in place, since numpy 1 would make it float64
     pixels = cv2.merge([*image])
     for _ in range(2):  # along the rows, then along the columns
         pixels = cv2.transpose(pixels)

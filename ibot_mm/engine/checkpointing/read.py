@@ -81,8 +81,7 @@ def force_safe_loading() -> None:
     """
     os.environ[FORCE] = '1'
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
-    if hasattr(torch.serialization, 'add_safe_globals'):
-        torch.serialization.add_safe_globals(_ALLOWED)
+    torch.serialization.add_safe_globals(_ALLOWED)
 
 
 @contextmanager

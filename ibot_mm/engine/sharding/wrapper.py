@@ -51,7 +51,6 @@ class ShardedDataParallel(nn.Module):
             weights, float32.
 
     Raises:
-        RuntimeError: If torch is older than 2.6.
         ValueError: If there is one process, ``num_shards`` does not divide their number, a dtype is
             unknown, a backbone does not show its blocks, or is compiled in a way of its own.
     """
@@ -159,17 +158,12 @@ def _shard(
     module: Any, mesh: Any, param_dtype: torch.dtype | None, reduce_dtype: torch.dtype | None
 ) -> None:
     """Share the weights of a model, in place, unit by unit."""
-    try:
-        from torch.distributed.fsdp import (
-            FSDPModule,
-            MixedPrecisionPolicy,
-            fully_shard,
-            register_fsdp_forward_method,
-        )
-    except ImportError:
-        raise RuntimeError(
-            f'ibot_mm.ShardedDataParallel needs torch 2.6 or newer, this is {torch.__version__}.'
-        ) from None
+    from torch.distributed.fsdp import (
+        FSDPModule,
+        MixedPrecisionPolicy,
+        fully_shard,
+        register_fsdp_forward_method,
+    )
 
     def make_unit(part: nn.Module, dtype: torch.dtype | None = None) -> None:
         # Autocast chooses each operation's type; what flows between blocks keeps its own.
