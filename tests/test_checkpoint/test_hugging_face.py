@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers_classes import classes_of
 
 SMALL = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8)
 SCALED = dict(layer_scale_init_value=0.1)
@@ -15,9 +16,10 @@ EPS = dict(norm_cfg=dict(type='LN', eps=1e-12))  # where theirs differs, no matt
 
 def build(kind, size=32, **kwargs):
     """A network of a few thousand weights, without pooling head."""
-    config = getattr(transformers, f'{kind}Config')(image_size=size, **SMALL, **kwargs)
+    configuration, model = classes_of(kind)
+    config = configuration(image_size=size, **SMALL, **kwargs)
     pooling = {} if 'Dino' in kind or 'DINO' in kind else dict(add_pooling_layer=False)
-    return getattr(transformers, f'{kind}Model')(config, **pooling)
+    return model(config, **pooling)
 
 
 def tokens_of(model):

@@ -10,6 +10,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 import torchvision
 import transformers
+from transformers_classes import classes_of
 
 from ibot_mm.checkpoint import (
     Checkpoint,
@@ -104,10 +105,9 @@ def test_settings_of_config_json_are_not_ignored(key, value, perturb, load, tmp_
     """Nothing in the tensors shows them."""
     kind = 'DINOv3ViT' if key == 'rope_theta' else 'ViT'
     small = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8)
-    config = getattr(transformers, f'{kind}Config')(
-        image_size=32, intermediate_size=64, **small, **{key: value}
-    )
-    perturb(getattr(transformers, f'{kind}Model')(config)).save_pretrained(tmp_path)
+    configuration, network = classes_of(kind)
+    config = configuration(image_size=32, intermediate_size=64, **small, **{key: value})
+    perturb(network(config)).save_pretrained(tmp_path)
     options = dict(rotary=True, layer_scale_init_value=0.1) if kind != 'ViT' else {}
     with pytest.raises(CheckpointError, match='quick_gelu|rotary of base 10, not 100'):
         load(tmp_path, **options)
@@ -144,9 +144,8 @@ def test_eva_02_goes_into_timms(perturb, save):
 def test_transformers_into_timm(kind, perturb, tmp_path):
     options = dict(image_size=32, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
     options |= dict(patch_size=8, mlp_ratio=2, intermediate_size=64, num_register_tokens=4)
-    source = perturb(
-        getattr(transformers, f'{kind}Model')(getattr(transformers, f'{kind}Config')(**options))
-    )
+    configuration, network = classes_of(kind)
+    source = perturb(network(configuration(**options)))
     source.save_pretrained(tmp_path)
     name = dict(
         Dinov2='vit_small_patch14_dinov2',
