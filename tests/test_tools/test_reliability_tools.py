@@ -132,7 +132,14 @@ TOOLS = {
 OTHERS = {
     *('ablate', 'average_evaluations', 'compare_monitors', 'diagnose', 'record_healthy_run'),
     *('check_config', 'check_images', 'check_kills', 'check_resume', 'demo', 'install'),
-    *('list_components', 'list_models', 'make_demo_data', 'plot_curves', 'sweep_weights'),
+    *(
+        'list_components',
+        'list_models',
+        'make_demo_data',
+        'measure_channels',
+        'plot_curves',
+        'sweep_weights',
+    ),
     *('try_stacks', 'try_timm_families'),
 }
 

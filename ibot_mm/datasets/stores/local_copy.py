@@ -1,7 +1,6 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Whole copies of remote files in a local folder, each made once on a machine."""
 
-import fcntl
 import hashlib
 import os
 import re
@@ -17,6 +16,11 @@ from ibot_mm.datasets.store_error import StoreError
 
 from .retries import Retries
 
+try:
+    import fcntl
+except ImportError:  # on Windows processes do not wait for each other
+    fcntl = None  # type: ignore[assignment]
+
 PIPE = 'pipe:'
 BLOCK = 2**20
 
@@ -26,7 +30,8 @@ def one_at_a_time(path: Path) -> Iterator[None]:
     """Let the processes of this machine enter one after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'w') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
