@@ -70,6 +70,7 @@ class _OfMetadata(_Unpickler):
         'torch.Size': tuple,
         'collections.OrderedDict': OrderedDict,
         'pathlib.PosixPath': lambda *parts: '/'.join(parts),
+        'pathlib._local.PosixPath': lambda *parts: '/'.join(parts),  # of Python 3.13
         **{
             f'torch.{name}': name
             for name, value in vars(torch).items()

@@ -40,6 +40,10 @@ _HARMLESS = (
     'pathlib.PosixPath',
     'pathlib.PurePosixPath',
     'pathlib.WindowsPath',
+    'pathlib._local.Path',  # as Python 3.13 names them
+    'pathlib._local.PosixPath',
+    'pathlib._local.PurePosixPath',
+    'pathlib._local.WindowsPath',
 )
 
 # What is stored in place of a checkpoint, by how it begins.

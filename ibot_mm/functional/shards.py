@@ -5,6 +5,7 @@ Everything here takes ordinary tensors as well, which each process holds whole.
 """
 
 from collections.abc import Iterable
+from inspect import signature
 from typing import Any, TypeGuard
 
 import torch
@@ -15,6 +16,22 @@ try:
     from torch.distributed.tensor import DTensor, distribute_tensor
 except ImportError:  # torch before 2.5, or built without processes
     DTensor: Any = None  # type: ignore[no-redef]
+
+
+def check_torch() -> None:
+    """Check that this torch shares tensors, and reads them from checkpoints, as is needed here.
+
+    Raises:
+        RuntimeError: If it is too old, as 2.6 is.
+    """
+    from torch.distributed.checkpoint import load
+
+    needed = ((distribute_tensor, 'src_data_rank'), (load, 'no_dist'))
+    if any(name not in signature(function).parameters for function, name in needed):
+        raise RuntimeError(
+            f'Weights in shards need a newer torch than {torch.__version__}: 2.6 is too old, 2.11 '
+            'was tried.'
+        )
 
 
 def is_sharded(tensor: Any) -> TypeGuard[Any]:

@@ -25,7 +25,7 @@ from ibot_mm.engine.checkpointing import load_weights
 from ibot_mm.engine.distributed import finish_processes
 from ibot_mm.engine.sharding import refuse_one_process
 from ibot_mm.engine.sharding.units import find_blocks
-from ibot_mm.functional.shards import is_sharded, local_parts
+from ibot_mm.functional.shards import check_torch, is_sharded, local_parts
 
 BATCH_SIZE = 8
 SHARDED = dict(_delete_=True, type='ibot_mm.ShardedDataParallel')
@@ -257,6 +257,13 @@ def test_types_need_autocast_of_the_same(model, fake_group):
 def test_backbones_without_blocks_are_refused():
     with pytest.raises(ValueError, match='Linear does not have its blocks in layers or blocks'):
         find_blocks(nn.Linear(1, 1))
+
+
+def test_an_old_torch_is_refused(monkeypatch):
+    check_torch()
+    monkeypatch.setattr(torch.distributed.checkpoint, 'load', lambda state_dict: None)
+    with pytest.raises(RuntimeError, match='newer torch than'):
+        check_torch()
 
 
 if __name__ == '__main__':

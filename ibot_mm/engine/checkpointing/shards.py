@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ibot_mm.functional.shards import check_torch
+
 from .errors import CheckpointFileError
 
 SUFFIX = '.dcp'
@@ -156,6 +158,7 @@ def read_shards(
             tensors[name] = torch.empty_like(like, dtype=dtype, requires_grad=False)
     wanted = {name: tensor for name, tensor in tensors.items() if not tensor.is_meta}
     try:
+        check_torch()
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # that there is one process
             dcp.load(wanted, storage_reader=Reader(folder), no_dist=target is None)

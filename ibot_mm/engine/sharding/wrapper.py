@@ -9,7 +9,7 @@ from mmengine.dist import broadcast
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from ibot_mm.functional.shards import is_sharded, shard_like
+from ibot_mm.functional.shards import check_torch, is_sharded, shard_like
 from ibot_mm.registry import MODEL_WRAPPERS
 
 from .mesh import build_mesh
@@ -51,6 +51,7 @@ class ShardedDataParallel(nn.Module):
             weights, float32.
 
     Raises:
+        RuntimeError: If torch is too old.
         ValueError: If there is one process, ``num_shards`` does not divide their number, a dtype is
             unknown, a backbone does not show its blocks, or is compiled in a way of its own.
     """
@@ -65,6 +66,7 @@ class ShardedDataParallel(nn.Module):
         reduce_dtype: str | None = None,
     ) -> None:
         super().__init__()
+        check_torch()
         dtypes = dict(param_dtype=param_dtype, reduce_dtype=reduce_dtype)
         for name, dtype in dtypes.items():
             if dtype is not None and dtype not in DTYPES:
