@@ -42,8 +42,15 @@ GROUPS = {
 HEAD = """# Stacks
 
 What `python tools/setup/try_stacks.py` found, which installs each stack into an environment of its
-own and runs the tests there: passed / failed. Detection and segmentation are tried where mmcv's
-operators are compiled. `make test` runs everything on the first.
+own and runs the tests there: passed / failed. `make test` runs all tests on the pinned versions
+(`requirements/pins.txt`), and is not repeated here. Detection and segmentation are tried where
+the operators of mmcv are compiled.
+"""
+TAIL = """
+**What does not work, and is said.** torch before 2.6: refused at import. Weights in shards with
+torch 2.6: refused when they are set. Transformers 4.52 and later beside upstream's mmpretrain and
+pycocotools, 5 beside OneDL's: refused at import. The compiler says it of mmcv 2.3.6 with torch
+2.14: the headers of this torch ask for C++20, and mmcv compiles as C++17.
 """
 TOOLS = [
     'pytest',
@@ -230,7 +237,7 @@ def table(outcomes: dict[str, Outcome]) -> str:
             cells = [name, found.python, *(found.versions.get(v, '–') for v in VERSIONS)]
             cells += [*(found.tests.get(group, '–') for group in GROUPS), found.date]
             rows.append(f'| {" | ".join(cells)} |')
-    return HEAD + '\n' + '\n'.join(rows) + '\n'
+    return HEAD + '\n' + '\n'.join(rows) + '\n' + TAIL
 
 
 def main() -> None:
