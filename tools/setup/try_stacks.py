@@ -51,6 +51,9 @@ TAIL = """
 torch 2.6: refused when they are set. Transformers 4.52 and later beside upstream's mmpretrain and
 pycocotools, 5 beside OneDL's: refused at import. The compiler says it of mmcv 2.3.6 with torch
 2.14: the headers of this torch ask for C++20, and mmcv compiles as C++17.
+
+**What fails of the tests.** With torch 2.6: 23 of shards, 4 about GPUs where there is none, one of
+packing. With upstream's packages: those of DINOv3, which transformers 4.51 does not have.
 """
 TOOLS = [
     'pytest',
