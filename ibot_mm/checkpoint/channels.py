@@ -60,7 +60,7 @@ def inflate_kernel(
 
 
 def check_inflate(inflate: Any) -> None:
-    """Refuse what is no way to give a kernel other channels.
+    """Check that ``inflate`` can give a kernel other channels.
 
     Raises:
         ValueError: If it is neither 'repeat', 'mean' nor a list of numbers and None.

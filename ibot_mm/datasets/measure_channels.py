@@ -42,7 +42,7 @@ def measure_channels(paths: Iterable[str], load: LoadImage) -> ChannelStatistics
 
     Raises:
         RuntimeError: An image cannot be read so.
-        ValueError: There is no image.
+        ValueError: No image is given.
     """
     number, pixels = 0, 0
     total, squares, lowest, highest = (np.zeros(1) for _ in range(4))
@@ -74,7 +74,7 @@ def stored_percentiles(paths: Iterable[str], load: LoadImage) -> np.ndarray:
 
     Raises:
         RuntimeError: An image cannot be read.
-        ValueError: There is no image, or ``load`` reads RGB.
+        ValueError: No image is given, or ``load`` reads RGB.
     """
     if load.channels is None:
         raise ValueError('stored values are of channels: give LoadImage(channels=...)')

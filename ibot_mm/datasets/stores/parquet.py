@@ -3,6 +3,7 @@
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -129,16 +130,18 @@ class TableStore(ImageStore):
         return self._tables[key]
 
 
-class _Table:
+class _Table(ABC):
     columns: list[str]
     sizes: list[int]
     metadata: dict[bytes, bytes] | None
 
+    @abstractmethod
     def column(self, name: str) -> list[Any]:
-        raise NotImplementedError
+        """Read all values of a column."""
 
+    @abstractmethod
     def group(self, number: int, name: str) -> Any:
-        raise NotImplementedError
+        """Read a column of one group of rows."""
 
 
 class _ParquetTable(_Table):
