@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
+from transformers_classes import classes_of
 
 from ibot_mm.checkpoint import CheckpointError
 from ibot_mm.models import MaskedVisionTransformer
@@ -21,38 +22,42 @@ pytestmark = pytest.mark.slow
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=128)
 SIZES = dict(hidden_size=32, num_hidden_layers=4, num_attention_heads=2)
+
+
+def network(kind: str, **config) -> nn.Module:
+    """Build a network of transformers with random weights, or skip where it is not there."""
+    configuration, model = classes_of(kind)
+    return model(configuration(**SIZES | config))
+
+
 DINOV2 = partial(
-    transformers.Dinov2WithRegistersModel,
-    transformers.Dinov2WithRegistersConfig(
-        **SIZES, mlp_ratio=4, patch_size=14, image_size=70, num_register_tokens=4
-    ),
+    network,
+    'Dinov2WithRegisters',
+    mlp_ratio=4,
+    patch_size=14,
+    image_size=70,
+    num_register_tokens=4,
 )
 DINOV3 = partial(
-    transformers.DINOv3ViTModel,
-    transformers.DINOv3ViTConfig(
-        **SIZES, intermediate_size=128, patch_size=16, image_size=64, num_register_tokens=4
-    ),
+    network,
+    'DINOv3ViT',
+    intermediate_size=128,
+    patch_size=16,
+    image_size=64,
+    num_register_tokens=4,
 )
-CLIP = partial(
-    transformers.CLIPVisionModel,
-    transformers.CLIPVisionConfig(**SIZES, intermediate_size=128, patch_size=16, image_size=64),
-)
+CLIP = partial(network, 'CLIPVision', intermediate_size=128, patch_size=16, image_size=64)
 SAM = partial(
-    transformers.SamVisionModel,
-    transformers.SamVisionConfig(
-        **SIZES, mlp_dim=128, image_size=64, window_size=2, global_attn_indexes=[1, 3]
-    ),
+    network, 'SamVision', mlp_dim=128, image_size=64, window_size=2, global_attn_indexes=[1, 3]
 )
 VITDET = partial(
-    transformers.VitDetModel,
-    transformers.VitDetConfig(
-        **SIZES,
-        image_size=64,
-        pretrain_image_size=64,
-        window_size=2,
-        window_block_indices=[0, 2],
-        use_relative_position_embeddings=True,
-    ),
+    network,
+    'VitDet',
+    image_size=64,
+    pretrain_image_size=64,
+    window_size=2,
+    window_block_indices=[0, 2],
+    use_relative_position_embeddings=True,
 )
 SWIN = partial(
     transformers.SwinModel,
