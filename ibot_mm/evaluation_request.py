@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmengine.dataset import BaseDataset
 
+    from .network_input import NetworkInput
+
 PROTOCOLS = ('knn', 'linear', 'logistic')
 IMAGE_SIZE = 224  # pixels
 
@@ -19,8 +21,9 @@ class Request:
 
     Args:
         checkpoint: Of any known format; with a config, 'none' is the untrained network.
-        data: Folder with ``train/CLASS`` and ``val/CLASS``, or of a task's data. Defaults to None,
-            the splits of the config's ``val_dataloader``.
+        data: Folder with ``train/CLASS`` and ``val/CLASS``, or with a store of labeled images for
+            each, such as ``train.zip``, ``train-*.tar`` or a folder ``train`` of shards; or folder
+            of a task's data. Defaults to None, the splits of the config's ``val_dataloader``.
         folders: Protocol or task -> folder, in place of ``data``. Defaults to none.
         network: 'teacher' or 'student'. Defaults to 'teacher'.
         config: Pre-training config. Defaults to None.
@@ -104,8 +107,14 @@ def split_options(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return tasks
 
 
-def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
+def load_splits(
+    request: Request, source: 'NetworkInput | None' = None
+) -> tuple['BaseDataset', 'BaseDataset']:
     """Return the training and held-out split of a folder, or of the config's k-NN evaluation.
+
+    Args:
+        request: What is evaluated.
+        source: What the network's images are. Defaults to None, RGB.
 
     Raises:
         ValueError: If there are none, or they do not serve; see
@@ -114,7 +123,8 @@ def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
     from mmengine.registry import DATASETS, init_default_scope
 
     from .compatibility import load_config
-    from .evaluation import PROTOCOLS, check_splits, evaluation_view, folder_splits
+    from .evaluation import PROTOCOLS, check_splits, evaluation_view
+    from .network_input import RGB
 
     init_default_scope('mmpretrain')
     names = [name for name in request.protocols if name in PROTOCOLS] or ['linear']
@@ -125,7 +135,9 @@ def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
         )
     if (folder := next(iter(folders), request.data)) is not None:
         _tell_other_view(request)
-        return folder_splits(folder, evaluation_view(request.image_size))
+        source = source or RGB
+        source.check()
+        return _splits_of(folder, source, evaluation_view(request.image_size, load=source.load))
     if request.config is None:
         raise ValueError('no images: give --data ROOT, or --config with a k-NN evaluation')
     loader: Any = load_config(request.config).get('val_dataloader') or {}
@@ -138,6 +150,29 @@ def load_splits(request: Request) -> tuple['BaseDataset', 'BaseDataset']:
     train, held_out = splits.datasets
     check_splits(train, held_out, ('bank', 'query'))
     return train, held_out
+
+
+def _splits_of(
+    folder: str, source: 'NetworkInput', view: list[dict[str, Any]]
+) -> tuple['BaseDataset', 'BaseDataset']:
+    """Return the splits of a folder: class folders, or stores."""
+    from .datasets.find_images import EXTENSIONS
+    from .datasets.stores import describe_split
+    from .evaluation import DataError, folder_splits, labeled_splits
+
+    extensions = source.extensions or EXTENSIONS
+    found = {name: describe_split(folder, name, extensions) for name in ('train', 'val')}
+    described = {n: dict(c, extensions=extensions) for n, c in found.items() if c is not None}
+    of_files = all(config['type'] == 'ibot_mm.ImageFolder' for config in described.values())
+    missing = [name for name in found if name not in described]
+    if of_files and (missing or not source.extensions):
+        return folder_splits(folder, view)  # which says what is missing
+    if missing:
+        raise DataError(
+            f'{folder} has no {missing[0]}: neither a folder nor a store, such as '
+            f'{missing[0]}.zip or {missing[0]}-000000.tar'
+        )
+    return labeled_splits(described, view)
 
 
 def _tell_other_view(request: Request) -> None:

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Features of a folder of images, from a checkpoint and no config."""
+"""Features of a folder or a store of images, from a checkpoint and no config."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,11 +30,12 @@ def extract(
     assume: dict[str, Any] | None = None,
     prefix: str | None = None,
 ) -> tuple['np.ndarray | Path', list[str]]:
-    """Extract features of all images below a folder, in the order of their names.
+    """Extract features of all images of a folder, in the order of their names, or of a store.
 
     Args:
         checkpoint: Of any known format, see :class:`ibot_mm.Pretrained`.
-        folder: Nested as deep as it may be; no labels are needed.
+        folder: Nested as deep as it may be; no labels are needed. Or a store of images, see
+            :func:`ibot_mm.datasets.stores.describe_images`.
         out: ``.npy``, ``.safetensors`` or ``.parquet``, see
             :func:`ibot_mm.evaluation.feature_files.open_writer`; written as the features come.
             Defaults to None, features are returned.
@@ -57,11 +58,13 @@ def extract(
             Defaults to None.
 
     Returns:
-        The features, or ``out``, and the paths of the images below ``folder``.
+        The features, or ``out``, and the names of the images: paths below ``folder``, or names
+        in the store.
 
     Raises:
-        ValueError: If ``kind``, ``dtype`` or the suffix of ``out`` is not known, or there are no
-            images.
+        ValueError: If ``kind``, ``dtype`` or the suffix of ``out`` is not known, there are no
+            images, or nothing tells how images of the network's channels are read.
+        FileNotFoundError: If there is no such folder or store.
         ImportError: If ``out`` is a parquet, and pyarrow is not installed.
         CheckpointError: If the weights match nothing.
         FloatingPointError: If features are not finite; the message names the image.
@@ -69,6 +72,8 @@ def extract(
     import numpy as np
     from mmengine.registry import DATASETS, init_default_scope
 
+    from .datasets.find_images import EXTENSIONS
+    from .datasets.stores import describe_images
     from .evaluation import evaluation_view
     from .evaluation.cache import DTYPES
     from .evaluation.feature_files import check_feature_file, open_writer
@@ -80,17 +85,18 @@ def extract(
     if out is not None:
         check_feature_file(out)
     init_default_scope('mmpretrain')
-    dataset: Any = DATASETS.build(
-        dict(
-            type='ibot_mm.ImageFolder',
-            data_root=str(folder),
-            with_label=False,
-            pipeline=evaluation_view(image_size),
-        )
-    )
     loaded = load_frozen_network(checkpoint, network, config, assume, prefix)
+    source = loaded.source
+    source.check()
+    images = describe_images(str(folder), source.extensions or EXTENSIONS)
+    images |= dict(extensions=source.extensions or EXTENSIONS, with_label=False)
+    view = evaluation_view(image_size, load=source.load)
+    dataset: Any = DATASETS.build(dict(images, pipeline=view))
     paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
-    names = [Path(path).relative_to(folder).as_posix() for path in paths]
+    if hasattr(dataset, 'sample_names'):
+        names = dataset.sample_names()
+    else:
+        names = [Path(path).relative_to(folder).as_posix() for path in paths]
     parts = _features(loaded, dataset, kind, num_blocks, batch_size, num_workers, device)
     writer, kept = None, []
     for number, part in enumerate(parts):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmengine.dataset import BaseDataset
 
     from .evaluation import FeatureSettings, FrozenSplits, Measurement, Options
+    from .network_input import NetworkInput
 
 RESULTS, FIGURE = 'results.json', 'results.png'
 
@@ -74,15 +75,17 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         num_workers=request.num_workers,
     )
     check_tasks(tasks, folders, options)
-    # A checkpoint alone has no head: a classifier is fitted to images.
-    with_images = protocols or (classified and request.config is None)
-    datasets: Sequence[BaseDataset] = load_splits(request) if with_images else ()
     network = load_frozen_network(
         request.checkpoint, request.network, request.config, request.assume, request.prefix
     )
+    if tasks:
+        network.source.check_rgb(', '.join(tasks))
+    # A checkpoint alone has no head: a classifier is fitted to images.
+    with_images = protocols or (classified and request.config is None)
+    datasets: Sequence[BaseDataset] = load_splits(request, network.source) if with_images else ()
     if classified:
         if network.classifier is None:
-            datasets = datasets or load_splits(request)
+            datasets = datasets or load_splits(request, network.source)
         elif request.baselines:
             raise ValueError(
                 'baselines begin from the network before its training, which a checkpoint with a '
@@ -105,7 +108,9 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
     measured: dict[str, dict[str, list[Measurement]]] = {}
     for title, evaluated in columns.items():
         found: dict[str, list[Measurement]] = {}
-        splits = _extract(evaluated, datasets, request, options) if datasets else None
+        splits = None
+        if datasets:
+            splits = _extract(evaluated, network.source, datasets, request, options)
         if splits is not None and is_main_process():
             with_head = [n for n in protocols if evaluated is not None or n != 'clustering']
             found |= run_protocols(with_head, splits, options)
@@ -146,7 +151,11 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
 
 
 def _extract(
-    network: FrozenNetwork | None, datasets: Any, request: Request, options: 'Options'
+    network: FrozenNetwork | None,
+    source: 'NetworkInput',
+    datasets: Any,
+    request: Request,
+    options: 'Options',
 ) -> 'FrozenSplits':
     from .evaluation import NEIGHBORS, FeatureExtractor, PixelExtractor, cover, extract_splits
     from .evaluation.extraction import Loading
@@ -154,6 +163,8 @@ def _extract(
     loading = Loading(request.batch_size, request.num_workers, options.device)
     folder = Path(request.out) / 'features'
     if network is None:
+        if not source.is_rgb:
+            loading = replace(loading, prepare=source.prepare)
         return extract_splits(
             PixelExtractor(), datasets, folder, loading=loading, dtype=request.dtype, center=True
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from .network_input import RGB, NetworkInput, count_channels
+
 if TYPE_CHECKING:
     from .evaluation import Classifier
 
@@ -23,8 +25,9 @@ class FrozenNetwork:
         backbone: With ``last_blocks``.
         name: Of the architecture, such as 'vit_small_patch16'.
         neck: The projection head. Defaults to None, not there.
-        prepare: Makes uint8 BGR images (B, 3, H, W) the network's input. Defaults to None, RGB
-            normalized by ImageNet's statistics.
+        prepare: Makes images (B, C, H, W), as ``source`` loads them, the network's input. Defaults
+            to None, RGB normalized by ImageNet's statistics.
+        source: What its images are. Defaults to RGB.
         classifier: What tasks of robustness classify by. Defaults to None, not there.
         salience: Network whose attention says what is salient. Defaults to None, this one.
         origin: Where the weights come from, for titles, such as 'epoch_48.pth (teacher)'.
@@ -35,6 +38,7 @@ class FrozenNetwork:
     name: str
     neck: nn.Module | None = None
     prepare: Callable[[Tensor], Tensor] | None = None
+    source: NetworkInput = RGB
     classifier: 'Classifier | None' = None
     salience: 'FrozenNetwork | None' = None
     origin: str = ''
@@ -136,10 +140,11 @@ def _from_config(checkpoint: str | Path, network: str, path: str | Path) -> Froz
     def prepare(images: Tensor) -> Tensor:
         return model.data_preprocessor.to(images.device)(dict(inputs=images))['inputs']
 
+    source = NetworkInput.of(cfg, count_channels(part))
     if _head_of(model) is not None:
-        return _with_classifier(model, names, prepare, str(cfg.model))
+        return _with_classifier(model, names, prepare, source, str(cfg.model))
     neck = part.neck if hasattr(getattr(part, 'neck', None), 'logits') else None
-    return FrozenNetwork(part.backbone, architecture(part.backbone), neck, prepare)
+    return FrozenNetwork(part.backbone, architecture(part.backbone), neck, prepare, source)
 
 
 def _head_of(model: Any) -> Any:
@@ -159,7 +164,11 @@ def _class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _with_classifier(
-    model: Any, names: Sequence[str], prepare: Callable[[Tensor], Tensor], config: str
+    model: Any,
+    names: Sequence[str],
+    prepare: Callable[[Tensor], Tensor],
+    source: NetworkInput,
+    config: str,
 ) -> FrozenNetwork:
     """Make a network of a classifier of mmpretrain, whose head classifies."""
     from .evaluation import Classifier, imagenet_classes
@@ -184,6 +193,7 @@ def _with_classifier(
         backbone,
         architecture(backbone) if is_ours else type(backbone).__name__,
         prepare=prepare,
+        source=source,
         classifier=Classifier(
             logits,
             imagenet_classes(number, names),
@@ -202,7 +212,9 @@ def _from_checkpoint(
     backbone, report = rebuild_backbone(opened, network, prefix, assume)
     report.log()
     neck = load_projection_head(opened.tensors, report.network)
-    return FrozenNetwork(backbone, architecture(backbone), neck)
+    source = NetworkInput.of(opened.training_config, count_channels(backbone))
+    prepare = None if source.is_published else source.prepare
+    return FrozenNetwork(backbone, architecture(backbone), neck, prepare, source)
 
 
 def load_projection_head(tensors: Mapping[str, Tensor], prefix: str) -> nn.Module | None:

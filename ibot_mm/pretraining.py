@@ -1,10 +1,10 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Pre-training on a folder of images, without a config: recipe, batch and machine are chosen."""
+"""Pre-training on images without a config: recipe, batch and machine are chosen."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +28,15 @@ def pretrain(
     slurm: str | None = None,
     resume: bool = False,
 ) -> Path:
-    """Pre-train a network on a folder of images.
+    """Pre-train a network on a folder or a store of images.
 
     What is chosen, and why, is printed as a table; the whole config is written to
     ``OUT/config.py``, by which ``tools/train.py`` repeats the training.
 
     Args:
-        images: Folder, nested as deep as it may be; no labels are needed. Where it has
-            ``train/CLASS`` and ``val/CLASS``, k-NN is measured on them.
+        images: Folder, nested as deep as it may be; no labels are needed. Or a store of images,
+            see :func:`ibot_mm.datasets.stores.describe_images`. Where it has ``train/CLASS`` and
+            ``val/CLASS``, or a store of labeled images for each, k-NN is measured on them.
         out: Folder of checkpoints and logs.
         model: vits16, vitb16, vitl16, swint, or a Vision Transformer of timm by its name.
         weights: Checkpoint of any known format to start from; by default from nothing.
@@ -53,7 +54,7 @@ def pretrain(
     Raises:
         ValueError: If there are too few images, an option is unknown, or ``out`` holds another
             training.
-        FileNotFoundError: If there is no folder of images.
+        FileNotFoundError: If there is no folder or store of images.
         MemoryError: If not even four images fit the device.
     """
     path = prepare(
@@ -125,38 +126,55 @@ def show_choices(choices: 'list[Choice]', options: Mapping[str, Any]) -> None:
     Console().print(table)
 
 
-def survey(images: str | Path, devices: int = 1) -> 'Situation':
-    """Look at the folder and the machine.
+def survey(
+    images: str | Path, devices: int = 1, extensions: Sequence[str] | None = None
+) -> 'Situation':
+    """Look at the images and the machine.
+
+    Args:
+        images: Folder or store.
+        devices: Number of processes. Defaults to 1.
+        extensions: Endings of images' names. Defaults to None: all that can be decoded as RGB.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If there are no images in it, with what was found.
+        FileNotFoundError: If there is no such folder or store.
+        ValueError: If there are no images in it, with what was found; or it is neither.
     """
     import torch
 
     from .compatibility import import_mmpretrain
 
     import_mmpretrain()
-    from .datasets.find_images import find_images
+    from mmengine.registry import DATASETS
+
+    from .datasets.find_images import EXTENSIONS, find_images
+    from .datasets.stores import describe_images
     from .recipe import Situation
 
-    root = Path(images)
-    if not root.is_dir():
-        raise FileNotFoundError(f'{root} is not a folder')
-    labeled = _labeled(root)
-    found = find_images(str(root / 'train' if labeled else root))
-    if not found.images:
-        raise ValueError(
-            f'{root}: {found}; folders of images are needed, nested as deep as you like'
+    extensions = tuple(extensions or EXTENSIONS)
+    splits = _labeled_splits(str(images), extensions)
+    config = splits[0] if splits else describe_images(str(images), extensions)
+    if config['type'] == 'ibot_mm.ImageFolder':
+        found = find_images(
+            os.path.join(config['data_root'], config.get('data_prefix', '')), extensions
         )
+        if not found.images:
+            raise ValueError(
+                f'{images}: {found}; folders of images are needed, nested as deep as you like'
+            )
+        number = len(found.images)
+    else:
+        dataset: Any = DATASETS.build(dict(config, extensions=extensions))
+        number = len(dataset)
     cuda = torch.cuda.is_available()
     if cuda and devices > torch.cuda.device_count():
         raise ValueError(
             f'{devices} devices are asked for, and there are {torch.cuda.device_count()}'
         )
     return Situation(
-        images=len(found.images),
-        labeled=labeled,
+        images=number,
+        train=config,
+        held_out=splits[1] if splits else None,
         device='cuda' if cuda else 'cpu',
         devices=devices,
         cores=os.cpu_count() or 1,
@@ -164,15 +182,29 @@ def survey(images: str | Path, devices: int = 1) -> 'Situation':
     )
 
 
-def _labeled(root: Path) -> bool:
-    """Whether the same class folders lie in train and val."""
-    classes = [
-        {path.name for path in (root / split).iterdir() if path.is_dir()}
-        if (root / split).is_dir()
-        else set()
-        for split in ('train', 'val')
-    ]
-    return len(classes[0]) > 1 and classes[0] == classes[1]
+def _labeled_splits(root: str, extensions: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Configs of train and val, if they hold images of the same classes; else none."""
+    from .datasets.stores import describe_split
+
+    found = [describe_split(root, name, extensions) for name in ('train', 'val')]
+    splits = [config for config in found if config is not None]
+    if len(splits) < 2:
+        return []
+    classes = [_classes_of(config, extensions) for config in splits]
+    return splits if len(classes[0]) > 1 and classes[0] == classes[1] else []
+
+
+def _classes_of(config: dict[str, Any], extensions: tuple[str, ...]) -> set[str]:
+    if config['type'] == 'ibot_mm.ImageFolder':
+        folder = Path(config['data_root'], config['data_prefix'])
+        return {path.name for path in folder.iterdir() if path.is_dir()}
+    from mmengine.registry import DATASETS
+
+    try:
+        dataset: Any = DATASETS.build(dict(config, extensions=extensions, with_label=True))
+    except ValueError:  # it has no labels
+        return set()
+    return set(dataset.metainfo['classes'])
 
 
 def _plan(
@@ -185,9 +217,12 @@ def _plan(
     devices: int,
 ) -> 'tuple[Any, list[Choice]]':
     from .batch_size import find_batch_size
+    from .compatibility import load_config
     from .recipe import CPU_BATCH, Choice, plan_training
 
-    situation = survey(images, devices)
+    own = load_config(config) if config is not None else None
+    extensions = own.train_dataloader.dataset.get('extensions') if own is not None else None
+    situation = survey(images, devices, extensions)
     cfg, choices = plan_training(images, situation, model, weights, epochs, config)
     where = f'{situation.devices} x {situation.device}'
     choices.insert(0, Choice('images', f'{situation.images:,}', f'in {images}, for {where}'))

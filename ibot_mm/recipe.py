@@ -1,10 +1,11 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""The recipe for a folder of images: a config of the project, and what changes of it and why.
+"""The recipe for a set of images: a config of the project, and what changes of it and why.
 
 Which schedule serves how many images is measured in docs/small_data.md as far as it is; epochs,
 prototypes and the limit between the two schedules are judgment.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -31,7 +32,9 @@ class Situation:
 
     Args:
         images: Number of images.
-        labeled: Whether they lie in ``train/CLASS`` and ``val/CLASS``.
+        train: Config of their data set: ``type``, ``data_root`` and, of a split, ``data_prefix``.
+        held_out: The same of labeled images on which k-NN is measured, whose classes are those of
+            ``train``; None for none.
         device: 'cuda' or 'cpu'.
         devices: Number of processes.
         cores: Of the CPU.
@@ -39,7 +42,8 @@ class Situation:
     """
 
     images: int
-    labeled: bool
+    train: Mapping[str, Any]
+    held_out: Mapping[str, Any] | None
     device: str
     devices: int = 1
     cores: int = 1
@@ -72,7 +76,7 @@ def plan_training(
     """Choose a config, and change it for the images and the machine.
 
     Args:
-        data: Folder of the images.
+        data: Folder or store of the images, for messages.
         situation: What it is chosen for.
         model: One of ``MODELS``, or a Vision Transformer of timm by its name. Defaults to
             'vits16'.
@@ -98,7 +102,7 @@ def plan_training(
     else:
         cfg, choices = _recipe(situation, model, weights)
     choices += _set_length(cfg, situation, epochs, weights, own=config is not None)
-    choices += _set_data(cfg, data, situation)
+    choices += _set_data(cfg, situation)
     if config is None:
         choices += _set_machine(cfg, situation)
     return cfg, choices
@@ -232,22 +236,28 @@ def _limit_warmups(cfg: Config, epochs: int) -> list[Choice]:
     return [Choice('warm-ups, epochs', ', '.join(shortened), f'for {epochs} epochs')]
 
 
-def _set_data(cfg: Config, data: str | Path, situation: Situation) -> list[Choice]:
-    root, prefix = str(Path(data).absolute()), 'train' if situation.labeled else ''
-    cfg.merge_from_dict(
-        dict(train_dataloader=dict(dataset=dict(data_root=root, data_prefix=prefix)))
-    )
-    if situation.labeled:
+def _set_data(cfg: Config, situation: Situation) -> list[Choice]:
+    train, held_out = _source(situation.train), situation.held_out
+    cfg.merge_from_dict(dict(train_dataloader=dict(dataset=train)))
+    if held_out is not None:
+        splits = dict(bank=train, query=_source(held_out))
         for name in ('val_dataloader', 'test_dataloader'):
-            splits = dict(bank=dict(data_root=root), query=dict(data_root=root))
             cfg.merge_from_dict({name: dict(dataset=splits)})
-        reason = 'classes lie in train/ and val/'
+        reason = 'there are labels in train and val'
         return [Choice('validation', 'k-NN on val', reason)]
     for name in ('val', 'test'):
         for part in ('dataloader', 'cfg', 'evaluator'):
             cfg[f'{name}_{part}'] = None
     cfg.default_hooks.pop('start', None)  # which compares k-NN
     return [Choice('validation', 'none', 'there are no labels in train/CLASS and val/CLASS')]
+
+
+def _source(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a data set's config by which it is found from everywhere."""
+    place = str(config['data_root'])
+    is_local = '://' not in place and not place.startswith('pipe:')
+    found = os.path.abspath(place) if is_local else place
+    return dict(data_prefix='') | dict(config, data_root=found)
 
 
 def _set_machine(cfg: Config, situation: Situation) -> list[Choice]:

@@ -7,10 +7,13 @@ from ibot_mm.batch_size import halve_until
 from ibot_mm.config_check import check_config
 from ibot_mm.recipe import CONFIGS, MODELS, Situation, check_model, plan_training
 
-SITUATION = Situation(images=20_000, labeled=False, device='cpu', cores=4)
+SITUATION = Situation(images=20_000, train={}, held_out=None, device='cpu', cores=4)
 
 
-def plan(tmp_path, **kwargs):
+def plan(tmp_path, labeled=False, kind='ImageFolder', **kwargs):
+    source = dict(type=f'ibot_mm.{kind}', data_root=str(tmp_path))
+    kwargs['train'] = dict(source, data_prefix='train') if labeled else source
+    kwargs['held_out'] = dict(source, data_prefix='val') if labeled else None
     situation = {k: kwargs.pop(k) for k in list(kwargs) if k in vars(SITUATION)}
     given = Situation(**(vars(SITUATION) | situation))
     cfg, choices = plan_training(tmp_path, given, **kwargs)

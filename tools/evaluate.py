@@ -30,7 +30,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--data', nargs='+', default=[], metavar='ROOT',
-        help='images, train/CLASS and val/CLASS in it; NAME=FOLDER for a single protocol or task',
+        help='images, train/CLASS and val/CLASS in it, or a store for each, such as train.zip; '
+        'NAME=FOLDER for a single protocol or task',
     )  # fmt: skip
     parser.add_argument('--config', help='pre-training config, for its model and without --data')
     add_network_arguments(parser)

@@ -1,5 +1,5 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
-"""Extract features of a folder of images by a pre-trained network."""
+"""Extract features of a folder or a store of images by a pre-trained network."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ibot_mm.feature_extraction import KINDS, extract
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='weights of any known format')
-    parser.add_argument('folder', help='images, nested as deep as they may be')
+    parser.add_argument('folder', help='images, nested as deep as they may be, or a store of them')
     parser.add_argument(
         '--out',
         required=True,

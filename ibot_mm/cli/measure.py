@@ -13,7 +13,7 @@ Network = Literal['teacher', 'student']
 
 def embed(
     checkpoint: str,
-    images: Path,
+    images: str,
     /,
     *,
     out: Path,
@@ -26,13 +26,13 @@ def embed(
     num_workers: int = 4,
     config: Path | None = None,
 ) -> None:
-    """Write the features of all images of a folder.
+    """Write the features of all images of a folder or a store.
 
     Example: `ibot-mm embed runs/first/epoch_316.pth my/images --out features.npy`
 
     Args:
         checkpoint: Weights of any known format.
-        images: Folder, nested as deep as it may be.
+        images: Folder, nested as deep as it may be, or store.
         out: .npy (names in a .txt beside it), .safetensors or .parquet.
         kind: What of the last block.
         network: Where the checkpoint has both.
@@ -79,7 +79,8 @@ def evaluate(
     Args:
         checkpoint: Weights of any known format.
         options: TASK.OPTION=VALUE, of single tasks, such as davis.topk=10
-        data: Folder with train/CLASS and val/CLASS; NAME=FOLDER for a task with its own data.
+        data: Folder with train/CLASS and val/CLASS, or a store for each, such as train.zip;
+            NAME=FOLDER for a task with its own data.
         protocols: Names, see `ibot-mm list protocols`.
         out: Folder of results and features.
         config: Pre-training config, where the checkpoint alone does not tell the network.

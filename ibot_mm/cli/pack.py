@@ -22,7 +22,7 @@ def pack(
     Example: `ibot-mm pack data/imagenet/train shards/train --short-side 512`
 
     Args:
-        source: Folder, or a store that ends in .tar, .zip, .lmdb, .parquet or .arrow.
+        source: Folder of images, or store of them.
         out: Folder of the shards.
         short_side: Shrink images whose shorter side is longer, in pixels. Default: keep all bytes
         reencode: Make a JPEG of every image.

@@ -5,7 +5,7 @@ from .application import advice, read_options
 
 
 def pretrain(
-    images: Path,
+    images: str,
     /,
     *options: str,
     out: Path,
@@ -19,7 +19,7 @@ def pretrain(
     resume: bool = False,
     plan_only: bool = False,
 ) -> None:
-    """Pre-train on a folder of images.
+    """Pre-train on a folder or a store of images.
 
     Recipe, batch, workers, precision and epochs are chosen for the images and the machine, and
     said with their reasons. The whole config is written to OUT/config.py.
@@ -27,7 +27,7 @@ def pretrain(
     Example: `ibot-mm pretrain my/images --out runs/first --model vits16`
 
     Args:
-        images: Folder, nested as deep as it may be; labels are not needed.
+        images: Folder, nested as deep as it may be, or store; labels are not needed.
         options: KEY=VALUE, changes of the config, such as model.backbone.drop_path_rate=0.2
         out: Folder of checkpoints and logs.
         model: vits16, vitb16, vitl16, swint, or a Vision Transformer of timm by its name.

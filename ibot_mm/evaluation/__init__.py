@@ -19,7 +19,7 @@ from .protocols import PROTOCOLS, Measurement, Options, best_of
 from .results import make_table, summary_rows, versions, write_results
 from .run import check_protocols, extract_splits, run_protocols
 from .run_tasks import GROUP, check_classes, check_names, check_tasks, name_group, run_tasks
-from .splits import DataError, check_splits, folder_splits
+from .splits import DataError, check_splits, folder_splits, labeled_splits
 from .sweep_accuracy import SweepAccuracy
 from .tasks import CLASS_CHECKS, TASKS, TaskNetwork
 from .views import evaluation_view
@@ -56,6 +56,7 @@ __all__ = [
     'extract_features',
     'extract_splits',
     'folder_splits',
+    'labeled_splits',
     'SweepAccuracy',
     'imagenet_classes',
     'linear_classifier',

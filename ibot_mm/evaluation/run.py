@@ -85,7 +85,7 @@ def extract_splits(
         cache = FeatureCache(
             folder,
             name,
-            cache_key(extractor, dataset, loading),
+            cache_key(extractor, dataset, loading, image.shape[1]),
             (len(dataset), layout.width),
             dtype,
         )
@@ -127,14 +127,17 @@ def _center(caches: Sequence[FeatureCache]) -> list[FeatureCache]:
     return centered
 
 
-def cache_key(extractor: Any, dataset: BaseDataset, loading: Loading) -> dict[str, Any]:
+def cache_key(
+    extractor: Any, dataset: BaseDataset, loading: Loading, num_channels: int = 3
+) -> dict[str, Any]:
     """List what the features of a data set depend on: weights, images, view, settings."""
     hashes: list[Any] = [None]
     if is_main_process():
-        hashes = [fingerprint_images(ImagePaths(dataset))]
+        hashes = [fingerprint_dataset(dataset)]
     broadcast_object_list(hashes)
     colors = torch.tensor([[0, 100, 200], [255, 50, 150]], dtype=torch.uint8)  # two BGR pixels
-    prepared = loading.prepare(colors.T[None, :, None].to(loading.device))  # (1, 3, 1, 2)
+    colors = colors.repeat(1, -(-num_channels // 3))[:, :num_channels]
+    prepared = loading.prepare(colors.T[None, :, None].to(loading.device))  # (1, C, 1, 2)
     return dict(
         network=type(getattr(extractor, 'backbone', extractor)).__name__,
         weights=fingerprint_weights(extractor),
@@ -143,6 +146,13 @@ def cache_key(extractor: Any, dataset: BaseDataset, loading: Loading) -> dict[st
         prepare=[round(value, 3) for value in prepared.flatten().tolist()],
         features=extractor.settings.as_dict(),
     )
+
+
+def fingerprint_dataset(dataset: Any) -> str:
+    """Hash of the images of a data set; one that is not of files has to know its own."""
+    if hasattr(dataset, 'content_fingerprint'):
+        return dataset.content_fingerprint()
+    return fingerprint_images(ImagePaths(dataset))
 
 
 def run_protocols(

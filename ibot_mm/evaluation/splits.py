@@ -36,7 +36,7 @@ def folder_splits(
     Raises:
         DataError: See :func:`check_splits`; or if a folder does not exist or holds no class.
     """
-    splits = []
+    sources = {}
     for name in names:
         folder = Path(root) / name
         if not folder.is_dir():
@@ -45,18 +45,30 @@ def folder_splits(
             raise DataError(
                 f'the images of {folder} have no labels: there are no class folders in it.{PREPARE}'
             )
-        config = dict(
-            type='ibot_mm.ImageFolder',
-            data_root=str(folder),
-            with_label=True,
-            pipeline=list(pipeline),
-        )
+        sources[name] = dict(type='ibot_mm.ImageFolder', data_root=str(folder))
+    return labeled_splits(sources, pipeline)
+
+
+def labeled_splits(
+    sources: Mapping[str, Mapping[str, Any]], pipeline: Sequence[Mapping[str, Any]]
+) -> tuple[BaseDataset, BaseDataset]:
+    """Return the training and held-out split of two data sets with labels.
+
+    Args:
+        sources: Name of the split -> config of its data set, the training split first.
+        pipeline: As of :func:`folder_splits`.
+
+    Raises:
+        DataError: See :func:`check_splits`; or if a split holds no labeled images.
+    """
+    splits = []
+    for config in sources.values():
         try:
-            splits.append(DATASETS.build(config))
+            splits.append(DATASETS.build(dict(config, with_label=True, pipeline=list(pipeline))))
         except ValueError as error:
             raise DataError(f'{error}{PREPARE}') from error
     train, held_out = splits
-    check_splits(train, held_out, names)
+    check_splits(train, held_out, tuple(sources))
     return train, held_out
 
 

@@ -1,6 +1,7 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """How images are brought to a network for evaluation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from ibot_mm.functional.image_statistics import normalize
 
 
 def evaluation_view(
-    crop_size: int = 224, resize: int | None = None, interpolation: str = 'bicubic'
+    crop_size: int = 224,
+    resize: int | None = None,
+    interpolation: str = 'bicubic',
+    load: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the published test view as a pipeline of mm.
 
@@ -21,19 +25,22 @@ def evaluation_view(
         resize: Pixels of the shorter side before it, with antialiasing. Defaults to None, 8/7 of
             ``crop_size``: 256 for 224.
         interpolation: Of Pillow. Defaults to 'bicubic'; published for robustness is 'bilinear'.
+        load: Options of ``LoadImage``, such as ``channels``, for other images than RGB of 8 bits.
+            Those that Pillow cannot resize are resized as the crops of a training, bicubic.
+            Defaults to None.
 
     Returns:
-        Configs of transforms that end in ``PackInputs``; images come out as uint8, BGR.
+        Configs of transforms that end in ``PackInputs``; images come out as uint8, BGR, or as
+        ``load`` says.
     """
+    load, scale = dict(load or {}), resize or crop_size * 8 // 7
+    edge = dict(edge='short', backend='pillow', interpolation=interpolation)
+    resizing = dict(type='mmpretrain.ResizeEdge', scale=scale, **edge)
+    if load.get('channels') is not None or load.get('to_float32'):
+        resizing = dict(type='ibot_mm.ResizeShortEdge', scale=scale)
     return [
-        dict(type='ibot_mm.LoadImage'),  # as in training: EXIF orientation is ignored
-        dict(
-            type='mmpretrain.ResizeEdge',
-            scale=resize or crop_size * 8 // 7,
-            edge='short',
-            backend='pillow',
-            interpolation=interpolation,
-        ),
+        dict(type='ibot_mm.LoadImage', **load),  # as in training: EXIF orientation is ignored
+        resizing,
         dict(type='mmpretrain.CenterCrop', crop_size=crop_size),
         dict(type='mmpretrain.PackInputs'),
     ]

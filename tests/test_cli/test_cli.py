@@ -106,7 +106,8 @@ def test_the_plan_is_said_and_written(images, tmp_path, capsys):
 @pytest.mark.parametrize('words, message', [
     (('pretrain', 'IMAGES', '--out', 'OUT', '--model', 'vits61'), 'near are vits16'),
     (('pretrain', 'IMAGES', '--out', 'OUT', 'vits16'), 'is not KEY=VALUE'),
-    (('pretrain', 'IMAGES/none', '--out', 'OUT'), 'is not a folder'),
+    (('pretrain', 'IMAGES/none', '--out', 'OUT'), 'there is no folder'),
+    (('pretrain', 'OTHERS/a.txt', '--out', 'OUT'), 'neither a folder nor a store: give'),
     (('pretrain', 'IMAGES/val/class_0', '--out', 'OUT'), 'has 8 images'),
     (('pretrain', 'OTHERS', '--out', 'OUT'), r'0 images, 3 other files passed over \(3 .txt\)'),
     (('embed', 'none.pth', 'IMAGES', '--out', 'OUT/x.npy'), 'none.pth'),
@@ -135,6 +136,29 @@ def test_what_cannot_be_done_is_one_line(words, message, images, tmp_path):
     assert isinstance(status, str) and status.startswith('ibot-mm: ')
     assert re.search(message, status), status
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('labeled', [True, False])
+def test_the_plan_for_shards(images, tmp_path, capsys, labeled):
+    shards = tmp_path / 'shards'
+    for split in ('train', 'val'):
+        run('pack', images / split, shards / split, '--num-workers', 1)
+    small = [word for word in SMALL if labeled or not word.startswith('val_')]
+    place = shards if labeled else shards / 'train'
+    words = ('--out', tmp_path / 'run', '--plan-only', '--epochs', 4, *small)
+    assert run('pretrain', place, *words) in (0, None)
+    printed = capsys.readouterr().out
+    assert '80' in printed and ('k-NN on val' in printed) == labeled
+    cfg = Config.fromfile(tmp_path / 'run/config.py')
+    train = cfg.train_dataloader.dataset
+    assert train.type == 'ibot_mm.TarImages' and not train.with_label
+    assert (train.data_root, train.data_prefix) == (
+        (str(shards), 'train') if labeled else (str(place), '')
+    )
+    if labeled:
+        splits = cfg.val_dataloader.dataset
+        assert [splits[name].data_prefix for name in ('bank', 'query')] == ['train', 'val']
+        assert {splits[name].type for name in ('bank', 'query')} == {'ibot_mm.TarImages'}
 
 
 def test_pack_verify_unpack(images, tmp_path, capsys):
@@ -173,3 +197,23 @@ def test_from_images_to_features(images, tmp_path, call):
     call(*ours, 'export', checkpoint, tmp_path / 'exported', '--to', 'huggingface')
     assert (tmp_path / 'exported/config.json').exists()
     assert 'of the training is done' in call(*ours, 'diagnose', out).stdout
+
+
+@pytest.mark.slow
+def test_from_shards_to_features(images, tmp_path, call):
+    shards, out, ours = tmp_path / 'shards', tmp_path / 'run', ('-m', 'ibot_mm')
+    for split in ('train', 'val'):
+        call(*ours, 'pack', images / split, shards / split, '--images-per-shard', 30)
+    call(*ours, 'pretrain', shards, '--out', out, '--epochs', 1, *SMALL, 'train_cfg.val_interval=1')
+    checkpoint, small = out / 'epoch_1.pth', ('--image-size', 16, '--num-workers', 0)
+    features = tmp_path / 'features.npy'
+    call(*ours, 'embed', checkpoint, shards / 'val', '--out', features, *small)
+    assert np.load(features).shape == (16, 192)
+    assert features.with_suffix('.txt').read_text().startswith('class_0/0.png\nclass_0/1.png\n')
+    found = []
+    for data in (shards, images):
+        evaluation = tmp_path / f'evaluation_{data.name}'
+        call(*ours, 'evaluate', checkpoint, '--data', data, '--protocols', 'knn', '--ks', 5,
+             '--out', evaluation, *small)  # fmt: skip
+        found.append(json.loads((evaluation / 'results.json').read_text())['measurements'])
+    assert found[0] == found[1]

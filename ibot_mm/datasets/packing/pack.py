@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from ibot_mm.datasets.counted import counted
 from ibot_mm.datasets.find_images import EXTENSIONS
 from ibot_mm.datasets.stores.files import FileState, StoreFiles
 from ibot_mm.datasets.stores.index import ShardIndex
@@ -52,11 +53,11 @@ class PackReport:
     def __str__(self) -> str:
         before = f', {self.num_done_before} of them done before' if self.num_done_before else ''
         text = (
-            f'{self.folder}: {self.num_images} images in {self.num_shards} shards{before} '
-            f'(found: {self.about})'
+            f'{self.folder}: {counted(self.num_images, "image")} in '
+            f'{counted(self.num_shards, "shard")}{before} (found: {self.about})'
         )
         if self.left_out:
-            text += f'\n{len(self.left_out)} images were left out; {LEFT_OUT} there names them'
+            text += f'\nleft out: {counted(len(self.left_out), "image")}, named in {LEFT_OUT} there'
         return text
 
 

@@ -6,23 +6,11 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from ibot_mm.datasets.find_images import find_images
-from ibot_mm.datasets.stores.datasets import (
-    LMDBImages,
-    ParquetImages,
-    StoredImages,
-    TarImages,
-    ZipImages,
-)
+from mmengine.registry import DATASETS
 
-BY_SUFFIX: dict[str, type[StoredImages]] = {
-    '.tar': TarImages,
-    '.zip': ZipImages,
-    '.lmdb': LMDBImages,
-    '.mdb': LMDBImages,
-    '.parquet': ParquetImages,
-    '.arrow': ParquetImages,
-}
+from ibot_mm.datasets.counted import counted
+from ibot_mm.datasets.find_images import find_images
+from ibot_mm.datasets.stores import describe_images
 
 
 @dataclass
@@ -64,21 +52,15 @@ def open_source(source: str) -> Source:
     Images that all lie in folders are of the classes of these folders.
 
     Args:
-        source: A folder of images, or what the data sets of stores take, ending in .tar, .zip,
-            .lmdb, .parquet or .arrow.
+        source: A folder of images or a store, see :func:`describe_images`.
 
     Raises:
         FileNotFoundError: There is no such folder or file.
-        ValueError: It has no images.
+        ValueError: It has no images, or is not a store.
     """
-    suffix = os.path.splitext(source)[1]
-    if suffix in BY_SUFFIX:
-        return _open_store(source, BY_SUFFIX[suffix])
-    if not os.path.isdir(source):
-        raise FileNotFoundError(
-            f'there is no folder {source}: give a folder of images, or a store that ends in '
-            f'{", ".join(BY_SUFFIX)}'
-        )
+    config = describe_images(source)
+    if config['type'] != 'ibot_mm.ImageFolder':
+        return _open_store(config)
     found = find_images(source)
     if not found.images:
         raise ValueError(f'{source} has no images to pack: {found}')
@@ -90,27 +72,16 @@ def open_source(source: str) -> Source:
     return Source(found.images, labels, classes, source, None, str(found))
 
 
-def _open_store(source: str, dataset_class: type[StoredImages]) -> Source:
-    dataset = dataset_class(source)
-    paths = [dataset.get_data_info(number)['img_path'] for number in range(len(dataset))]
-    names = [path.removeprefix('/') for path in _relative(paths, dataset.shards)]
-    about = f'{len(names)} images in {len(dataset.shards)} shards'
+def _open_store(config: dict[str, Any]) -> Source:
+    dataset: Any = DATASETS.build(config)
+    names = [name.removeprefix('/') for name in dataset.sample_names()]
+    about = counted(len(names), 'image') + ' in ' + counted(len(dataset.shards), 'shard')
     try:
-        labeled = dataset_class(source, with_label=True)
+        labeled: Any = DATASETS.build(dict(config, with_label=True))
     except ValueError:  # it has no labels
         return Source(names, None, [], '', dataset, about)
     infos = (labeled.get_data_info(number) for number in range(len(labeled)))
     by_path = {info['img_path']: info['gt_label'] for info in infos}
+    paths = (dataset.get_data_info(number)['img_path'] for number in range(len(dataset)))
     classes = list(labeled.metainfo['classes'])
     return Source(names, [by_path[path] for path in paths], classes, '', dataset, about)
-
-
-def _relative(paths: list[str], shards: list[str]) -> list[str]:
-    """Names within their shard; with the shard's name, where two would be the same."""
-    starts = {shard: f'{shard}/' for shard in shards}
-    shard_of = [next(s for s, start in starts.items() if path.startswith(start)) for path in paths]
-    names = [path[len(shard) + 1 :] for path, shard in zip(paths, shard_of, strict=True)]
-    if len(set(names)) == len(names):
-        return names
-    stems = [os.path.splitext(os.path.basename(shard))[0] for shard in shard_of]
-    return [f'{stem}/{name}' for stem, name in zip(stems, names, strict=True)]

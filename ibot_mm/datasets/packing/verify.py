@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ibot_mm.datasets.counted import counted
 from ibot_mm.datasets.find_images import EXTENSIONS
 from ibot_mm.datasets.store_error import StoreError
 from ibot_mm.datasets.stores.files import StoreFiles
@@ -37,7 +38,8 @@ class VerifyReport:
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f'{self.num_images} images in {self.num_shards} shards: {len(self.faults)} faults']
+        read = f'{counted(self.num_images, "image")} in {counted(self.num_shards, "shard")}'
+        lines = [f'{read}: {counted(len(self.faults), "fault")}']
         return '\n  '.join([*lines, *self.faults])
 
 
@@ -75,23 +77,23 @@ def _check_shard(
     if not os.path.exists(path):
         return number, 0, [f'{path} is missing: pack again, which goes on where it ended']
     try:
-        counted = store.count(path)
+        found = store.count(path)
     except StoreError as error:
         return number, 0, [str(error)]
-    faults = _compare(path, counted, store, number, plan)
-    for row in range(len(counted)):
-        name, location = counted.names[row], tuple(counted.locations[row].tolist())
+    faults = _compare(path, found, store, number, plan)
+    for row in range(len(found)):
+        name, location = found.names[row], tuple(found.locations[row].tolist())
         try:
             decode_image(store.read(path, name, location))
         except (BrokenImageError, StoreError) as error:
             faults.append(f'{path}/{name}: {error}')
         except UnsupportedImageError:
             pass  # a sound image
-    return number, len(counted), faults
+    return number, len(found), faults
 
 
 def _compare(
-    path: str, counted: ShardIndex, store: TarStore, number: int, plan: PackList | None
+    path: str, found: ShardIndex, store: TarStore, number: int, plan: PackList | None
 ) -> list[str]:
     """Compare a shard with its index and the list of the pack."""
     content = store.files.read_if_there(path + SUFFIX)
@@ -100,17 +102,18 @@ def _compare(
     index = ShardIndex.from_bytes(content)
     arrays = ('locations', 'labels')
     same = index is not None and all(
-        np.array_equal(getattr(index, name), getattr(counted, name)) for name in arrays
+        np.array_equal(getattr(index, name), getattr(found, name)) for name in arrays
     )
-    same = same and np.array_equal(index.names.content, counted.names.content)  # type: ignore[union-attr]
+    same = same and np.array_equal(index.names.content, found.names.content)  # type: ignore[union-attr]
     if index is None or not same or index.state.size != store.state(path).size:
         return [f'{path}{SUFFIX} is not the index of the shard: remove both and pack again']
     if plan is None:
         return []
     start = number * plan.images_per_shard
     expected = min(plan.images_per_shard, plan.num_images - start)
-    if len(counted) + len(index.left_out) != expected:
+    if len(found) + len(index.left_out) != expected:
         return [
-            f'{path} has {len(counted)} images, {len(index.left_out)} were left out, of {expected}'
+            f'{path} has {counted(len(found), "image")} and left out {len(index.left_out)}, '
+            f'of {expected}'
         ]
     return []

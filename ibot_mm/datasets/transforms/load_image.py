@@ -157,6 +157,20 @@ class LoadImage(LoadImageFromFile):
         print_log(f'LoadImage: skipped, {problem}', logger='current', level=logging.WARNING)
         return None
 
+    def __repr__(self) -> str:
+        """List the options; caches of features depend on it."""
+        ranges = self.pixel_range
+        told = dict(
+            channels=self.channels,
+            channel_axis=self.channel_axis if self.channel_axis != -1 else None,
+            in_range=ranges.in_range,
+            in_percentiles=ranges.in_percentiles,
+            extra_channels=ranges.extra_channels if ranges.extra_channels != 'raise' else None,
+            min_decoded_size=self.min_decoded_size,
+        )
+        own = ''.join(f', {key}={value!r}' for key, value in told.items() if value is not None)
+        return super().__repr__().removesuffix(')') + own + ')'
+
     def _load(self, results: dict) -> dict:
         content = read_content(results, self.backend_args)
         if self.channels is not None:
