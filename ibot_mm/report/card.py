@@ -160,7 +160,7 @@ def _processor(
 def _results_of(checkpoint: Checkpoint, network: str) -> list[dict[str, Any]]:
     """Return the evaluations of this checkpoint that lie in its folder."""
     file = Path(checkpoint.location)
-    if not file.is_file():
+    if not (file.is_file() or (file / '.metadata').is_file()):  # or in shards
         return []
     return [
         results

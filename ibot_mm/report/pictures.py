@@ -52,6 +52,7 @@ def draw_pictures(
         shown = find_pictures([folder], size, NUM_IMAGES)
         whole = find_pictures([folder], None, NUM_IMAGES)
         network = load_frozen_network(checkpoint, config=config)
+        network.source.check_rgb('figures')
     except (OSError, ValueError) as error:
         return {}, [f'attention, PCA, correspondence: {error}']
     figures: Figures = {}

@@ -10,10 +10,11 @@ import torch
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 
+from ibot_mm.checkpoint import CheckpointError
 from ibot_mm.datasets.measure_channels import measure_channels
 from ibot_mm.datasets.transforms import LoadImage
 
-from .conftest import CONFIGS, backward, build
+from .conftest import CONFIGS, backward, build, detection_batch
 
 LOAD = dict(channels=6, in_range=(0, 60000), to_float32=True)
 ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
@@ -141,3 +142,22 @@ def test_detection(save_checkpoint):
     )
     batch = demo_mm_inputs(2, [(6, 64, 96)] * 2, num_items=[3, 2])
     backward(model, model.data_preprocessor(batch, training=True))
+
+
+@pytest.mark.parametrize('in_channels', [3, 6])
+def test_photographs_for_a_detector_of_six_channels(save_checkpoint, in_channels):
+    """The preprocessor of RGB is left as it is, and the weights are of six channels."""
+    cfg = Config.fromfile(CONFIGS / 'det/faster_rcnn_vit_demo.py')
+    arch = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)
+    checkpoint = save_checkpoint(arch=arch, img_size=32, patch_size=8, in_channels=6)
+    cfg.model.backbone.in_channels = in_channels
+    cfg.model.backbone.init_cfg.checkpoint = str(checkpoint)
+    model = build(cfg)
+    if in_channels == 3:
+        with pytest.raises(CheckpointError, match="6 channels.*3.*inflate='mean'"):
+            model.init_weights()
+        return
+    model.init_weights()
+    batch = detection_batch(model)
+    with pytest.raises(ValueError, match='Images have 3 channels, and the backbone takes 6: set'):
+        model.loss(**batch)

@@ -2,6 +2,7 @@
 """Processes, and runs, that see different data."""
 
 import logging
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from ibot_mm.datasets import ImageFolder, TarImages
 from ibot_mm.datasets.packing import pack_images
 from ibot_mm.engine.checkpointing.compare import first_difference
 from ibot_mm.engine.hooks import SameDataHook
+from ibot_mm.training import run_training
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +119,40 @@ def test_a_training_on_shards_is_that_on_the_folder_and_resumes_exactly(
     short_config.resume = True
     with pytest.raises(RuntimeError, match='within an epoch of other training data'):
         train(short_config)
+
+
+def train_in_process(cfg, places):
+    """A process of a training on shards that lie at a place of its own."""
+    place = places[int(os.environ['RANK'])]
+    cfg.train_dataloader.dataset.update(
+        type='ibot_mm.TarImages', data_root=str(place), data_prefix=''
+    )
+    cfg.launcher = 'pytorch'
+    run_training(cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['same', 'fewer', 'another'])
+def test_processes_on_machines_with_their_own_shards(
+    tiny_config, run_together, shards, image_folder, tmp_path, kind
+):
+    own = tmp_path / 'own'
+    if kind == 'another':  # as many images, in as many shards
+        pack_images(str(image_folder), own, images_per_shard=2, num_workers=1)
+        own = own / '00000{0..3}.tar'
+    else:
+        shutil.copytree(shards, own)
+        own = own / '00000{0..2}.tar' if kind == 'fewer' else own
+    tiny_config.train_dataloader.batch_size = 2
+    tiny_config.train_cfg.update(max_epochs=1, val_interval=5)
+    first, second = run_together(train_in_process, tiny_config, [shards, own])
+    if kind == 'same':
+        assert [first.status, second.status] == [0, 0], first.text + second.text
+        return
+    numbers = dict(fewer=6, another=8)
+    for process in (first, second):
+        assert process.status == 1, process.text
+        assert 'The processes see different training data' in process.text
+        assert 'process 0: 8 images' in process.text
+        assert f'process 1: {numbers[kind]} images' in process.text
+    assert not list((tmp_path / 'work_dir').glob('*.pth'))

@@ -2,6 +2,7 @@
 """Checkpoints in folders: whole or not there, read by any number of processes and by all tools."""
 
 import errno
+import json
 import os
 import pickle
 import runpy
@@ -10,11 +11,13 @@ import sys
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from equal_training import VARIANTS, prepare_process, run
 from mmengine.registry import MODELS, DefaultScope
+from safetensors.torch import load_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.testing import assert_close
@@ -110,6 +113,53 @@ def test_a_file_is_made_of_it(tmp_path, write):
         tool([str(folder), str(out), '--overwrite'])
     with pytest.raises(SystemExit, match='whole.pth is not a folder'):
         tool([str(out), str(out)])
+
+
+@pytest.fixture
+def trained(tiny_config, tmp_path):
+    """The same small model as a folder of shards and as a file."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(tiny_config.model)
+    whole = OrderedDict((n, t + 0.1 * torch.randn(t.shape)) for n, t in model.state_dict().items())
+    meta = dict(epoch=1, iter=2, cfg=tiny_config.pretty_text)
+    torch.save(dict(state_dict=whole, meta=meta), tmp_path / 'epoch_1.pth')
+    dist.init_process_group('gloo', rank=0, world_size=1, store=dist.HashStore())
+    mesh = init_device_mesh('cpu', (1,))
+    shards = OrderedDict(
+        (n, distribute_tensor(t, mesh, [Shard(0)]) if t.ndim > 1 else t) for n, t in whole.items()
+    )
+    content = dict(state_dict=shards, optimizer=dict(state={}, param_groups=[]), meta=meta)
+    folder = tmp_path / 'epoch_1.dcp'
+    write_shards(content, folder, dist.group.WORLD, lambda rest: None, lambda: None)()
+    dist.destroy_process_group()
+    return [folder, tmp_path / 'epoch_1.pth']
+
+
+def test_the_folder_is_evaluated_and_exported_as_the_file(trained, image_folder, tmp_path):
+    """By the tools, as docs/scale.md says."""
+    tools = Path(__file__).parents[2] / 'tools'
+    names = ('evaluate', 'extract_features', 'model_converters/export_backbone')
+    evaluate, extract, export = (runpy.run_path(str(tools / f'{n}.py'))['main'] for n in names)
+    small, found, measured = ['--image-size', '16', '--num-workers', '0'], [], []
+    for source in trained:
+        out = tmp_path / f'of_{source.suffix[1:]}'
+        words = ['--data', str(image_folder), '--protocols', 'knn', '--ks', '1', '--out', str(out)]
+        evaluate([str(source), *words, *small])
+        extract([str(source), str(image_folder / 'val'), '--out', str(out / 'x.npy'), *small])
+        export([str(source), str(out / 'timm.safetensors'), '--to', 'timm'])
+        export([str(source), str(out / 'card'), '--to', 'huggingface'])
+        measured.append(json.loads((out / 'results.json').read_text())['measurements'])
+        found.append(
+            dict(
+                features=torch.from_numpy(np.load(out / 'x.npy')),
+                timm=load_file(out / 'timm.safetensors'),
+                huggingface=load_file(out / 'card/model.safetensors'),
+            )
+        )
+    assert measured[0] == measured[1]
+    assert_close(*found, rtol=0, atol=0)
+    assert len(found[0]['timm']) > 20 and found[0]['features'].shape == (4, 16)
 
 
 class Hostile:

@@ -40,6 +40,7 @@ from ibot_mm.visualization.video import VIDEOS, frames_per_second
 def load_network(args: argparse.Namespace) -> Any:
     torch.manual_seed(0)  # an untrained network is the same each time
     network = load_frozen_network(args.checkpoint, config=args.config, **network_options(args))
+    network.source.check_rgb('figures')
     for part in (network.backbone, network.neck):
         if part is not None:
             part.to(args.device)
