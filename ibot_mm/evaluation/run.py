@@ -151,7 +151,7 @@ def cache_key(
 def fingerprint_dataset(dataset: Any) -> str:
     """Hash of the images of a data set; one that is not of files has to know its own."""
     if hasattr(dataset, 'content_fingerprint'):
-        return dataset.content_fingerprint()
+        return str(dataset.content_fingerprint())
     return fingerprint_images(ImagePaths(dataset))
 
 

@@ -34,8 +34,13 @@ def evaluation_view(
         ``load`` says.
     """
     load, scale = dict(load or {}), resize or crop_size * 8 // 7
-    edge = dict(edge='short', backend='pillow', interpolation=interpolation)
-    resizing = dict(type='mmpretrain.ResizeEdge', scale=scale, **edge)
+    resizing: dict[str, Any] = dict(
+        type='mmpretrain.ResizeEdge',
+        scale=scale,
+        edge='short',
+        backend='pillow',
+        interpolation=interpolation,
+    )
     if load.get('channels') is not None or load.get('to_float32'):
         resizing = dict(type='ibot_mm.ResizeShortEdge', scale=scale)
     return [

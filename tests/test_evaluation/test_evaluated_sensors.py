@@ -35,7 +35,7 @@ def scenes(tmp_path_factory):
                 pixels = rng.integers(0, 60000, (24, 20, 6)).astype(np.uint16)
                 pixels[..., label] //= 4
                 path = root / split / f'class_{label}/{index}.tif'
-                tifffile.imwrite(path, pixels, photometric='minisblack')
+                tifffile.imwrite(path, pixels, photometric='minisblack', planarconfig='contig')
     return root
 
 
@@ -130,10 +130,10 @@ def test_another_range_is_extracted_anew(checkpoint, save, pretraining, scenes, 
 
 
 def test_what_cannot_be_read_is_refused(save, checkpoint, scenes, tmp_path):
-    bare = save('bare.pth')
+    bare, heads = save('bare.pth'), dict(num_heads=2)
     for run in (
-        lambda: extract(bare, scenes / 'val', **SMALL),
-        lambda: evaluate_frozen(Request(bare, str(scenes), protocols=('knn',)), Options(ks=(1,))),
+        lambda: extract(bare, scenes / 'val', assume=heads),
+        lambda: evaluate_frozen(Request(bare, str(scenes), assume=heads), Options(ks=(1,))),
     ):
         with pytest.raises(ValueError, match='takes 6 channels, and its .* config of its training'):
             run()

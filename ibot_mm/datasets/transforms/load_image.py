@@ -169,7 +169,8 @@ class LoadImage(LoadImageFromFile):
             min_decoded_size=self.min_decoded_size,
         )
         own = ''.join(f', {key}={value!r}' for key, value in told.items() if value is not None)
-        return super().__repr__().removesuffix(')') + own + ')'
+        of_mmcv: str = super().__repr__()
+        return of_mmcv.removesuffix(')') + own + ')'
 
     def _load(self, results: dict) -> dict:
         content = read_content(results, self.backend_args)

@@ -1,11 +1,13 @@
 # Copyright (c) ibot-mm contributors. Licensed under the Apache License 2.0.
 """Shards that are damaged, unordered, incomplete or replaced."""
 
+import io
 import os
 import shutil
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 from packed_images import add, listed, write_tar
 
@@ -17,6 +19,7 @@ from ibot_mm.datasets import (
     TarImages,
     ZipImages,
 )
+from ibot_mm.datasets.transforms.image_errors import UnsupportedImageError
 
 
 @pytest.fixture
@@ -91,6 +94,28 @@ def test_missing_keys(tmp_path, caplog):
     write(tmp_path / 'a.tar', ('1.txt', b'one'), ('1.cls', b'0'))
     with pytest.raises(ValueError, match=r'1 \.txt, 1 sample without an image'):
         TarImages(str(tmp_path))
+
+
+@pytest.mark.parametrize('on_error', ['raise', 'skip'])
+@pytest.mark.parametrize('channels, message', [
+    (6, 'it has 3 channels, not the 6'), (None, 'it is a TIFF of 6 bands'),
+])  # fmt: skip
+def test_other_channels_within_a_shard(tmp_path, on_error, channels, message):
+    """The first image that does not fit is named, and never skipped."""
+    tifffile = pytest.importorskip('tifffile')
+    members = []
+    for name, number in (('1.tif', 6), ('2.tif', 3)):
+        file = io.BytesIO()
+        pixels = np.full((20, 20, number), 7, np.uint8)
+        tifffile.imwrite(file, pixels, photometric='minisblack', planarconfig='contig')
+        members.append((name, file.getvalue()))
+    write(tmp_path / 'a.tar', *members)
+    load = LoadImage(on_error=on_error, channels=channels)
+    dataset = TarImages(str(tmp_path), pipeline=[load])
+    good, bad = (0, 1) if channels == 6 else (1, 0)
+    assert dataset[good]['img'].shape == (20, 20, channels or 3)
+    with pytest.raises(UnsupportedImageError, match=rf'a\.tar/{bad + 1}\.tif: {message}'):
+        dataset[bad]
 
 
 def test_labels_and_classes_must_fit(shards, tmp_path):
