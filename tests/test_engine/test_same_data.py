@@ -144,7 +144,6 @@ def test_processes_on_machines_with_their_own_shards(
         shutil.copytree(shards, own)
         own = own / '00000{0..2}.tar' if kind == 'fewer' else own
     tiny_config.train_dataloader.batch_size = 2
-    tiny_config.train_cfg.update(max_epochs=1, val_interval=5)
     first, second = run_together(train_in_process, tiny_config, [shards, own])
     if kind == 'same':
         assert [first.status, second.status] == [0, 0], first.text + second.text

@@ -136,6 +136,7 @@ def trained(tiny_config, tmp_path):
     return [folder, tmp_path / 'epoch_1.pth']
 
 
+@pytest.mark.slow
 def test_the_folder_is_evaluated_and_exported_as_the_file(trained, image_folder, tmp_path):
     """By the tools, as docs/scale.md says."""
     tools = Path(__file__).parents[2] / 'tools'

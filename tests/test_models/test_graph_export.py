@@ -24,7 +24,7 @@ FEATURES = {
     'patches only, drop path': dict(
         with_cls_token=False, out_type='featmap', drop_path_rate=0.5, mask_token=True
     ),
-    'six channels': dict(in_channels=6),
+    'six channels': dict(in_channels=6, arch=dict(ARCH, num_layers=1)),
 }
 # The first is that of the position embedding; the last is cut to a multiple of the patch.
 SIZES = [(32, 32), (32, 40), (16, 16), (24, 48), (64, 16), (48, 48), (129, 70)]
