@@ -30,8 +30,8 @@ def evaluate(
 
     Args:
         checkpoint: Weights of any known format.
-        data: Folder with ``train/CLASS`` and ``val/CLASS``, or with a store of images for each, such
-            as ``train.zip``; and ``NAME=FOLDER`` for a protocol or task with data of its own; by
+        data: Folder with ``train/CLASS`` and ``val/CLASS``, or a store of images for each, such as
+            ``train.zip``; and ``NAME=FOLDER`` for a protocol or task with data of its own; by
             default those of the config's k-NN.
         protocols: Names of protocols and tasks.
         out: Folder of results and features.

@@ -185,7 +185,10 @@ def survey(
 def _labeled_splits(root: str, extensions: tuple[str, ...]) -> list[dict[str, Any]]:
     """Configs of train and val, if they hold images of the same classes; else none."""
     from .datasets.stores import describe_split
+    from .datasets.stores.files import is_remote
 
+    if is_remote(root):  # where nothing is looked for
+        return []
     found = [describe_split(root, name, extensions) for name in ('train', 'val')]
     splits = [config for config in found if config is not None]
     if len(splits) < 2:

@@ -12,7 +12,14 @@ from packed_images import write_lmdb, write_parquet, write_tar, write_zip
 from PIL import Image
 
 from ibot_mm.datasets import ImageFolder, LoadImage, StoreError, TarImages
-from ibot_mm.datasets.packing import Encoding, pack_images, unpack_images, verify_images
+from ibot_mm.datasets.packing import (
+    Encoding,
+    PackReport,
+    VerifyReport,
+    pack_images,
+    unpack_images,
+    verify_images,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -236,6 +243,16 @@ def test_verify(tree, tmp_path):
     assert '000001.tar/b-c/2.jpg: it cannot be decoded' in faults
     assert '000002.tar is cut off' in faults
     assert len(faults.splitlines()) == 3
+
+
+@pytest.mark.parametrize('number, noun', [(0, '0 shards'), (1, '1 shard'), (2, '2 shards')])
+def test_one_is_not_several(number, noun):
+    assert noun + ' (found' in str(PackReport('out', number, number, 0))
+    assert f'in {noun}: ' in str(VerifyReport(3, number))
+    faults = ['x'] * number
+    assert f': {noun.replace("shard", "fault")}' in str(VerifyReport(3, 3, faults))
+    left_out = str(PackReport('out', 3, 3, 0, [('x', 'y')] * number))
+    assert ('left out: ' + noun.replace('shard', 'image') in left_out) == (number > 0)
 
 
 def test_unpacking_stays_in_its_folder(tmp_path):
