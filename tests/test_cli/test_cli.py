@@ -161,6 +161,25 @@ def test_the_plan_for_shards(images, tmp_path, capsys, labeled):
         assert {splits[name].type for name in ('bank', 'query')} == {'ibot_mm.TarImages'}
 
 
+def test_the_plan_for_files_of_another_ending(shrink, tmp_path, capsys):
+    """A config of one's own says which."""
+    scenes = tmp_path / 'scenes'
+    scenes.mkdir()
+    for number in range(64):
+        np.save(scenes / f'{number}.npy', np.zeros((2, 2, 12), np.uint16))
+    cfg = shrink('pretrain/ibot_vits16_multispectral.py', scenes)
+    config, words = tmp_path / 'own.py', ('--out', tmp_path / 'run', '--plan-only', '--config')
+    cfg.dump(config)
+    assert '64 other files passed over (64 .npy)' in run('pretrain', scenes, *words, config)
+    cfg.train_dataloader.dataset.extensions = ['.npy']
+    cfg.dump(config)
+    assert run('pretrain', scenes, *words, config) in (0, None)
+    assert ' 64 ' in capsys.readouterr().out
+    dataset = Config.fromfile(tmp_path / 'run/config.py').train_dataloader.dataset
+    assert dataset.extensions == ['.npy'] and dataset.pipeline.load.channels == 12
+    assert (dataset.type, dataset.data_root) == ('ibot_mm.ImageFolder', str(scenes))
+
+
 def test_pack_verify_unpack(images, tmp_path, capsys):
     shards, folder = tmp_path / 'shards', tmp_path / 'again'
     options = ('--images-per-shard', 5, '--num-workers', 1)
