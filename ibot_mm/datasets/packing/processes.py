@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
 
-Result = TypeVar('Result')
+T = TypeVar('T')
 _function: Callable[[Any], Any]
 
 
-def run_all(
-    function: Callable[[Any], Result], items: Sequence[Any], num_workers: int
-) -> Iterator[Result]:
+def run_all(function: Callable[[Any], T], items: Sequence[Any], num_workers: int) -> Iterator[T]:
     """Call a function for each item.
 
     Args:

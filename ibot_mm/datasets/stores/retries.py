@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from ibot_mm.datasets.store_error import StoreError
 
-Answer = TypeVar('Answer')
+T = TypeVar('T')
 
 EXTRA = "pip install 'ibot-mm[stores]'"
 # What does not change by asking again. HTTP has two statuses below 500 that do: 408 and 429.
@@ -45,7 +45,7 @@ class Retries:
                 f'timeout={self.timeout}, wait={self.wait}'
             )
 
-    def call(self, request: str, function: Callable[[], Answer]) -> Answer:
+    def call(self, request: str, function: Callable[[], T]) -> T:
         """Ask until there is an answer.
 
         Args:
