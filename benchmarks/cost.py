@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ibot_mm.functional.token_layout import TokenLayout
 from ibot_mm.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs/pretrain'
@@ -28,10 +29,19 @@ PEAKS = {'V100 (fp16)': 125, 'A100 (bf16)': 312, 'H100 (bf16)': 989}  # TFLOP/s,
 BATCH_SIZE = 32  # rounding of what masks and drop path leave is then small
 
 
-def add_mean_branch(tokens: Tensor, branch: Callable, drop_path: nn.Module) -> Tensor:
+def add_mean_branch(
+    tokens: Tensor, branch: Callable, drop_path: nn.Module, layout: TokenLayout | None = None
+) -> Tensor:
     """``add_branch`` for as many samples as drop path keeps on average: it cannot draw here."""
-    kept = round(len(tokens) * (1 - getattr(drop_path, 'drop_prob', 0.0)))
-    return tokens.index_add(0, torch.arange(kept), branch(tokens[:kept]))
+    share = 1 - getattr(drop_path, 'drop_prob', 0.0)
+    if layout is None:
+        kept = round(len(tokens) * share)
+        output = branch(tokens[:kept])
+    else:
+        of_kept = TokenLayout(tuple((round(b * share), length) for b, length in layout.shapes))
+        kept = sum(number * length for number, length in of_kept.shapes)
+        output = branch(tokens[:kept], of_kept)
+    return tokens.index_add(0, torch.arange(kept), output)
 
 
 class Step:

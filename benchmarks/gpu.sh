@@ -10,7 +10,8 @@ for arch in small base; do
         for option in '' --compile; do
             name=step_${arch}_${dtype}${option#--}
             python -m benchmarks.step "${reference[@]}" --arch "$arch" --batch-size 64 --steps 20 \
-                --dtype "$dtype" --profile --json "$out/$name.json" $option | tee "$out/$name.txt"
+                --dtype "$dtype" --profile --pack-crops --json "$out/$name.json" $option \
+                | tee "$out/$name.txt"
         done
     done
 done

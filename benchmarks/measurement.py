@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-OURS, PUBLISHED = 'ours', 'published'
+OURS, ONE_PASS, PUBLISHED = 'ours', 'one_pass', 'published'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,8 +76,9 @@ def report(
     settings: dict[str, Any],
     path: str | Path | None = None,
     gain: str = 'times as fast',
+    baseline: str = PUBLISHED,
 ) -> dict[str, Any]:
-    """Print a table: medians, spread, and the published side's number over each.
+    """Print a table: medians, spread, and the baseline's number over each.
 
     Args:
         title: Of the table.
@@ -86,19 +87,21 @@ def report(
         settings: What was measured.
         path: JSON file for the same figures, with machine and settings. Defaults to None.
         gain: What to call that ratio. Defaults to 'times as fast'.
+        baseline: Side whose number over each is reported, if it was measured. Defaults to the
+            published side.
 
     Returns:
         What the file holds.
     """
     table = Table('', f'median ({unit})', 'lowest to highest', title=title)
-    if PUBLISHED in measured:
+    if baseline in measured:
         table.add_column(f'{gain} (lowest to highest)')
     figures: dict[str, dict[str, Any]] = {}
     for name, values in measured.items():
         row = dict(median=statistics.median(values), lowest=min(values), highest=max(values))
         cells = [f'{row["median"]:.4g}', f'{row["lowest"]:.4g} to {row["highest"]:.4g}']
-        if PUBLISHED in measured:  # of turns that follow each other, so that noise cancels
-            ratios = [theirs / ours for ours, theirs in zip(values, measured[PUBLISHED])]
+        if baseline in measured:  # of turns that follow each other, so that noise cancels
+            ratios = [theirs / ours for ours, theirs in zip(values, measured[baseline])]
             row['ratio'] = statistics.median(ratios)
             row['ratio_lowest'], row['ratio_highest'] = min(ratios), max(ratios)
             cells.append(f'{row["ratio"]:.2f} ({min(ratios):.2f} to {max(ratios):.2f})')

@@ -25,7 +25,9 @@ class TurnsLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train')
 
 
-def build_config(workload: Workload, work_dir: str, launcher: str = 'none') -> Config:
+def build_config(
+    workload: Workload, work_dir: str, launcher: str = 'none', pack_crops: bool = False
+) -> Config:
     """Build the config of ViT-S/16 with the workload's settings."""
     settings = workload.settings
     cfg = Config.fromfile(CONFIGS / 'ibot_vits16.py')
@@ -43,6 +45,7 @@ def build_config(workload: Workload, work_dir: str, launcher: str = 'none') -> C
         with_cp=settings.checkpoint_activations,
     )
     cfg.model.compile_backbone = settings.compile
+    cfg.model.pack_crops = pack_crops
     cfg.model.neck.update(
         in_channels=network.channels,
         hidden_channels=network.hidden_channels,
@@ -79,14 +82,19 @@ class OurTraining:
         images: Folder of images, to train on them through the config's loader. Defaults to None,
             the workload's batches.
         launcher: Of the Runner. Defaults to 'none', one process.
+        pack_crops: Whether all crops go through the student in one pass. Defaults to False.
     """
 
     def __init__(
-        self, workload: Workload, images: str | None = None, launcher: str = 'none'
+        self,
+        workload: Workload,
+        images: str | None = None,
+        launcher: str = 'none',
+        pack_crops: bool = False,
     ) -> None:
         self.settings = workload.settings
         self.work_dir = tempfile.TemporaryDirectory()
-        cfg = build_config(workload, self.work_dir.name, launcher)
+        cfg = build_config(workload, self.work_dir.name, launcher, pack_crops)
         self.batches: Any = workload.ours()
         if images:
             loader = cfg.train_dataloader

@@ -12,8 +12,9 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ibot_mm.functional.losses import patch_weights
-from ibot_mm.functional.shards import shard_like
 from ibot_mm.functional.token_selection import masked_patches, select_tokens
+from ibot_mm.models.patch_projection import find_patch_projection, set_patch_projection
+from ibot_mm.models.student import Crops, project_tokens, student_tokens
 from ibot_mm.models.teacher import EMATeacher
 from ibot_mm.registry import MODELS
 
@@ -47,13 +48,17 @@ class IBOT(BaseSelfSupervisor):
         compile_backbone (bool): Whether to compile both backbones by ``torch.compile``, once for
             any number of masked patches. They then compute what drop path drops. For GPUs: on
             a CPU it does not pay. Defaults to False.
+        pack_crops (bool): Whether the student's backbone runs on global and local crops in one
+            pass, with the tokens of both in one tensor for norms and linear layers. The function
+            is the same; with drop path the random numbers are others. Defaults to False.
         data_preprocessor (dict, optional): Defaults to ImageNet statistics by
             :class:`MultiCropPreprocessor`.
         init_cfg (dict | list, optional): Initialization. Defaults to None.
 
     Raises:
         ValueError: If head, neck and tokenizer differ in the number of prototypes, teacher and
-            student in shape, or ``evaluate`` is neither of the two.
+            student in shape, ``evaluate`` is neither of the two, or the backbone cannot
+            ``pack_crops``.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class IBOT(BaseSelfSupervisor):
         regularizers: dict[str, dict] | None = None,
         evaluate: str = 'teacher',
         compile_backbone: bool = False,
+        pack_crops: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
@@ -84,7 +90,13 @@ class IBOT(BaseSelfSupervisor):
         )
         if evaluate not in ('teacher', 'student'):
             raise ValueError(f"evaluate must be 'teacher' or 'student', got {evaluate!r}.")
+        if pack_crops and not getattr(self.backbone, 'packs_sizes', False):
+            raise ValueError(
+                f'pack_crops=True: {type(self.backbone).__name__} takes crops of one size at a '
+                'time. Leave it out, or take MaskedVisionTransformer.'
+            )
         self.evaluate = evaluate
+        self.pack_crops = pack_crops
         self._watchers: list[Callable[[Tensor, Tensor, Tensor], None]] = []
         self.tokenizer: Any = None if tokenizer is None else MODELS.build(tokenizer)
         self._check_prototypes()
@@ -162,14 +174,16 @@ class IBOT(BaseSelfSupervisor):
         teacher_cls, teacher_patch, teacher_patch_mean = self._teacher_logits(global_crops, patches)
 
         # The student sees global crops masked and local crops whole.
-        tokens = self._student_tokens(global_crops, patches, masks, self._regularizes_patches)
-        projections = self._project(tokens, patches)  # (G * B + M, C)
-        student_cls, student_patch = projections.tensor_split([len(global_crops)])
+        norm_over_tokens = self.neck.norm_over_tokens
+        whole = norm_over_tokens or any(loss.reads_patches for loss in self.regularizers.values())
+        crops = [Crops(global_crops, patches, masks, whole)]
         if 'local_crops' in inputs:
             local_crops = inputs['local_crops'].transpose(0, 1).flatten(0, 1)  # (L * B, 3, h, w)
-            local_tokens = self._student_tokens(local_crops, patches[:0])
-            local_cls = self._project(local_tokens, patches[:0])  # (L * B, C)
-            student_cls = torch.cat([student_cls, local_cls])
+            crops.append(Crops(local_crops, patches[:0], whole=norm_over_tokens))
+        tokens = student_tokens(self.backbone, crops, self.pack_crops)
+        projections = [project_tokens(self.neck, t, c.patches) for t, c in zip(tokens, crops)]
+        student_cls, student_patch = projections[0].tensor_split([len(global_crops)])
+        student_cls = torch.cat([student_cls, *projections[1:]])  # ((G + L) * B, C)
         student_cls, student_patch = self.neck.logits(student_cls, student_patch)
 
         precision = torch.promote_types(global_crops.dtype, torch.float32)
@@ -184,40 +198,11 @@ class IBOT(BaseSelfSupervisor):
             ),
         )
         if self.regularizers:
-            by_image = tokens if tokens.ndim == 3 else tokens[: len(global_crops), None]
+            by_image = tokens[0] if whole else tokens[0][: len(global_crops), None]
             views = by_image.unflatten(0, (num_global_crops, batch_size))
             for name, regularizer in self.regularizers.items():
                 losses[f'loss_{name}'] = regularizer(views, global_crops)
         return losses
-
-    @property
-    def _regularizes_patches(self) -> bool:
-        return any(regularizer.reads_patches for regularizer in self.regularizers.values())
-
-    def _student_tokens(
-        self,
-        images: Tensor,
-        patches: Tensor,
-        masks: Tensor | None = None,
-        whole: bool = False,
-    ) -> Tensor:
-        """Return [CLS] of each image, then ``patches`` (B + M, D), where that will do.
-
-        All tokens (B, 1 + N, D) are for a batch norm in the neck, whose statistics are over all,
-        and for regularizers of patches. Otherwise the end of a backbone that can runs only on some.
-        """
-        if whole or self.neck.norm_over_tokens:
-            return self.backbone(images, masks)[-1]
-        if getattr(self.backbone, 'selects_tokens', False):
-            return self.backbone(images, masks, patches)[-1]
-        return select_tokens(self.backbone(images, masks)[-1], patches)
-
-    def _project(self, tokens: Tensor, patches: Tensor) -> Tensor:
-        """Project [CLS] of each image, then ``patches``: (B + M, C)."""
-        if self.neck.norm_over_tokens:
-            return select_tokens(self.neck.project(tokens, 1), patches)
-        selected = select_tokens(tokens, patches) if tokens.ndim == 3 else tokens
-        return self.neck.project(selected, len(selected) - len(patches))
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
@@ -286,7 +271,6 @@ class IBOT(BaseSelfSupervisor):
         for parameter in self.neck.prototype_parameters():
             parameter.grad = None
 
-    @torch.no_grad()
     def start_patch_embedding(self, weight: Tensor, bias: Tensor) -> None:
         """Set the patch embedding of student and teacher.
 
@@ -297,11 +281,7 @@ class IBOT(BaseSelfSupervisor):
         Raises:
             TypeError: If the backbone does not embed patches by one layer of patches side by side.
         """
-        projection = self.patch_projection()
-        weight = weight.view(projection.weight.shape)
-        projection.weight.copy_(shard_like(weight, projection.weight))
-        if projection.bias is not None:
-            projection.bias.copy_(shard_like(bias, projection.bias))
+        set_patch_projection(self.backbone, weight, bias)
         self.teacher.copy_from(self.backbone, self.neck)
 
     def patch_projection(self) -> nn.Conv2d:
@@ -310,15 +290,7 @@ class IBOT(BaseSelfSupervisor):
         Raises:
             TypeError: If the backbone does it in another way.
         """
-        embedding = getattr(self.backbone, 'patch_embed', None)
-        found = [getattr(embedding, name, None) for name in ('projection', 'proj')]
-        for layer in found:
-            if type(layer) is nn.Conv2d and layer.stride == layer.kernel_size:
-                return layer
-        raise TypeError(
-            f'{type(self.backbone).__name__} does not embed patches by one convolution without '
-            'overlap: remove default_hooks.whitening.'
-        )
+        return find_patch_projection(self.backbone)
 
     def drop_patch_embedding_gradients(self) -> None:
         """Forget those of the patch embedding: the projection of pixels and what belongs to it."""

@@ -52,6 +52,14 @@ def test_step_with_options(option):
     assert step.main([*TINY, option])['figures'][measurement.OURS]['median'] > 0
 
 
+def test_step_in_one_pass(monkeypatch, capsys):
+    monkeypatch.setattr(step, 'ceiling', functools.partial(step.ceiling, rounds=1))
+    figures = step.main([*TINY, '--pack-crops'])['figures']
+    medians = [figures[side]['median'] for side in (measurement.OURS, measurement.ONE_PASS)]
+    assert figures[measurement.ONE_PASS]['ratio'] == pytest.approx(medians[0] / medians[1])
+    assert 'images_per_s_one_pass' in capsys.readouterr().out
+
+
 def test_processor_time(monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr(workload.time, 'process_time', lambda: next(clock))
@@ -96,7 +104,7 @@ def test_evaluation(protocol, number, capsys):
 LAYERS, CHANNELS, HEADS, PROTOTYPES, LOCAL_CROPS = 3, 96, 3, 512, 4
 
 
-def make_step(masked=0.15, drop_path=0.0):
+def make_step(masked=0.15, drop_path=0.0, pack_crops=False):
     """That of a small ViT."""
     arch = dict(
         embed_dims=CHANNELS, num_layers=LAYERS, num_heads=HEADS, feedforward_channels=4 * CHANNELS
@@ -105,6 +113,7 @@ def make_step(masked=0.15, drop_path=0.0):
     model.backbone.update(arch=arch, drop_path_rate=drop_path)
     model.neck.update(in_channels=CHANNELS, num_prototypes=PROTOTYPES)
     model.head.num_prototypes = PROTOTYPES
+    model.pack_crops = pack_crops
     return cost.Step(model, 224, 96, LOCAL_CROPS, masked=masked)
 
 
@@ -156,6 +165,12 @@ def test_operations_are_those_that_run():
         losses = model.loss(inputs)
         (losses['loss_cls'] + losses['loss_patch']).backward()
     assert counter.get_total_flops() / 20 == pytest.approx(expected.ours(), rel=1e-3)
+
+
+@pytest.mark.parametrize('drop_path', [0.0, 0.4])
+def test_one_pass_has_the_operations_of_a_pass_for_each_size(drop_path):
+    one_pass, apart = (make_step(drop_path=drop_path, pack_crops=pack) for pack in (True, False))
+    assert one_pass.ours() == apart.ours()
 
 
 @pytest.mark.long

@@ -30,12 +30,13 @@ DTYPES = dict(masks=torch.bool, masked_patches=torch.long)
 
 
 @pytest.fixture
-def model():
+def model(request):
     arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
     return IBOT(
         backbone=dict(type='ibot_mm.MaskedVisionTransformer', arch=arch, img_size=32, patch_size=8),
         neck=dict(type='ibot_mm.IBOTNeck', in_channels=16, num_prototypes=20),
         head=dict(type='ibot_mm.IBOTHead', num_prototypes=20),
+        pack_crops=getattr(request, 'param', False),
     )
 
 
@@ -58,6 +59,7 @@ def inputs(*names):
     }
 
 
+@pytest.mark.parametrize('model', [False, True], ids=['a pass a size', 'one pass'], indirect=True)
 def test_losses(model, gpu):
     state = {name: on_gpu(t) for name, t in (*model.named_parameters(), *model.named_buffers())}
     with sdpa_kernel(SDPBackend.MATH):  # the others ask the GPU what it can do

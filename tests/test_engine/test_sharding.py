@@ -35,6 +35,10 @@ OPTIONS = {
     'Sinkhorn, separate MLPs for patches': VARIANTS['Sinkhorn, separate MLPs for patches'],
     'synchronized batch norm': VARIANTS['synchronized batch norm'],
     'accumulated, checkpointed, frozen': VARIANTS['accumulated, checkpointed, frozen'],
+    'all crops in one pass, checkpointed': {
+        'model.pack_crops': True,
+        'model.backbone.with_cp': True,
+    },
     'one process overflows': SPOILT,
     'one process overflows, not fused': VARIANTS['one process overflows, not fused'],
     'prototypes without bottleneck': {'model.neck.bottleneck_channels': 0},

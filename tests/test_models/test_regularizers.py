@@ -8,6 +8,7 @@ from ibot_mm.functional.gram import gram_loss
 from ibot_mm.functional.info_nce import info_nce_loss
 from ibot_mm.functional.koleo import koleo_loss
 from ibot_mm.models import IBOT, GramLoss, MaskedVisionTransformer
+from ibot_mm.models.student import Crops, student_tokens
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
 OPTIONS = dict(arch=ARCH, img_size=16, patch_size=4)
@@ -97,9 +98,10 @@ def test_each_is_its_function_and_leaves_the_others_alone(earlier, inputs, norm_
 
 def test_koleo_leaves_the_fast_path(inputs):
     model = build(regularizers=dict(koleo=dict(type='ibot_mm.KoLeoLoss', weight=1.0)))
-    tokens = model._student_tokens(
+    crops = Crops(
         inputs['global_crops'].flatten(0, 1), torch.tensor([3]), inputs['masks'].flatten(0, 1)
     )
+    (tokens,) = student_tokens(model.backbone, [crops])
     assert tokens.shape == (8 + 1, 16)
     koleo = sum(koleo_loss(view[:, 0]) for view in tokens_of(model, inputs))
     torch.testing.assert_close(model.loss(inputs)['loss_koleo'], koleo)

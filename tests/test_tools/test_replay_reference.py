@@ -17,6 +17,7 @@ TOP = Path(__file__).parents[2]
         ('shared_head', 'float64', 1e-9, []),
         ('shared_head', 'float32', 1e-4, []),
         ('shared_head', 'float64', 1e-9, ['model.backbone.with_cp=True']),
+        ('shared_head', 'float64', 1e-9, ['model.pack_crops=True']),
         # Separate heads in the student only, batch norm. Not in float32: biases before a batch norm
         # have no gradient but rounding, which Adam scales up.
         ('separate_heads_batch_norm', 'float64', 1e-9, []),

@@ -5,7 +5,7 @@ All of this runs the modules of an existing layer in another way, so that its pa
 names, are those of mmpretrain.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 
 from ibot_mm.functional.rotary_embedding import rotate
+from ibot_mm.functional.token_layout import TokenLayout
 
 from .stochastic_depth import add_branch, sample_scale
 
@@ -38,28 +39,37 @@ class EncoderLayer(TransformerEncoderLayer):
     def forward(
         self,
         tokens: Tensor,
-        attention: Callable[[MultiheadAttention, Tensor], Tensor] | None = None,
+        attention: Callable[..., Tensor] | None = None,
+        layout: TokenLayout | None = None,
     ) -> Tensor:
         """Run the layer.
 
         Args:
-            tokens: Shape (B, T, D).
-            attention: Takes the attention module and normalized tokens (B, T, D), gives the
-                output of the module's last projection, such as :func:`attend`. Defaults to None,
-                the layer as mmpretrain runs it, without rotary positions.
+            tokens: Shape (B, T, D), or with ``layout`` (R, D).
+            attention: Takes the attention module, normalized tokens and, where there is one, their
+                layout; gives the output of the module's last projection, such as :func:`attend`
+                or :func:`attend_by_size`. Defaults to None, the layer as mmpretrain runs it,
+                without rotary positions.
+            layout: Of tokens of images of several sizes. Defaults to None, one size.
 
         Returns:
-            Shape (B, T, D).
+            The shape of the tokens.
         """
         if attention is None:
             return super().forward(tokens)
         tokens = add_branch(
-            tokens, lambda tokens: self.attn(self.ln1(tokens), attention), self.attn.out_drop
+            tokens,
+            lambda tokens, *layout: self.attn(self.ln1(tokens), attention, *layout),
+            self.attn.out_drop,
+            layout,
         )
         if not isinstance(self.ffn, FeedForward):
             return self.ffn(self.ln2(tokens), identity=tokens)
         return add_branch(
-            tokens, lambda tokens: self.ffn(self.ln2(tokens), branch=True), self.ffn.dropout_layer
+            tokens,
+            lambda tokens, *layout: self.ffn(self.ln2(tokens), branch=True),
+            self.ffn.dropout_layer,
+            layout,
         )
 
     def forward_rows(self, tokens: Tensor, rows: Tensor, angles: Tensor | None = None) -> Tensor:
@@ -99,12 +109,13 @@ class Attention(MultiheadAttention):
     def forward(
         self,
         tokens: Tensor,
-        attention: Callable[[MultiheadAttention, Tensor], Tensor] | None = None,
+        attention: Callable[..., Tensor] | None = None,
+        *layout: TokenLayout,
     ) -> Tensor:
-        """Compute what the layer adds to its input, (B, T, D), from normalized tokens (B, T, D)."""
+        """Compute what the layer adds to its input from normalized tokens, of the same shape."""
         if attention is None:
             return super().forward(tokens)
-        return self.gamma1(self.proj_drop(attention(self, tokens)))
+        return self.gamma1(self.proj_drop(attention(self, tokens, *layout)))
 
 
 class FeedForward(FFN):
@@ -137,15 +148,42 @@ def attend(
     Returns:
         Shape (B, T, D), with ``rows`` (R, D).
     """
-    qkv = attention.qkv(tokens).unflatten(2, (3, attention.num_heads, attention.head_dims))
+    output = _mix_values(attention, attention.qkv(tokens), angles)
+    return attention.proj(output if rows is None else output.flatten(0, 1).index_select(0, rows))
+
+
+def attend_by_size(
+    attention: MultiheadAttention,
+    tokens: Tensor,
+    layout: TokenLayout,
+    angles: Sequence[Tensor | None],
+) -> Tensor:
+    """Compute what :func:`attend` does for images of several sizes, with one pair of projections.
+
+    Args:
+        attention: Attention module of an encoder layer.
+        tokens: Normalized tokens (R, D).
+        layout: How they lie.
+        angles: For each size, as in :func:`attend`.
+
+    Returns:
+        Shape (R, D).
+    """
+    of_sizes = zip(layout.split(attention.qkv(tokens)), angles)
+    outputs = [_mix_values(attention, *of_size).flatten(0, 1) for of_size in of_sizes]
+    return attention.proj(torch.cat(outputs))
+
+
+def _mix_values(attention: MultiheadAttention, qkv: Tensor, angles: Tensor | None) -> Tensor:
+    """Do what is between the two projections: (B, T, 3 * D) -> (B, T, D)."""
+    qkv = qkv.unflatten(2, (3, attention.num_heads, attention.head_dims))
     query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))  # (B, heads, T, C)
     if angles is not None:
         angles = angles.unsqueeze(-3)  # the same for all heads
         query, key = rotate(query, angles), rotate(key, angles)
     dropout = attention.attn_drop if attention.training else 0.0
     output = attention.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-    output = output.transpose(1, 2).flatten(2)
-    return attention.proj(output if rows is None else output.flatten(0, 1).index_select(0, rows))
+    return output.transpose(1, 2).flatten(2)
 
 
 def attend_first(attention: MultiheadAttention, tokens: Tensor) -> Tensor:

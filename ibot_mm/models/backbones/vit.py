@@ -25,6 +25,9 @@ from .attention import EncoderLayer, attend
 from .layer_numbers import check_frozen_stages, check_num_blocks, resolve_indices
 from .patch_embedding import embed_patches
 from .patches import check_size, hide_patches
+from .several_sizes import forward_sizes
+
+Grid = tuple[int, int]
 
 
 @MODELS.register_module()
@@ -68,6 +71,7 @@ class MaskedVisionTransformer(VisionTransformer):
 
     init_cfg: dict | list | None
     selects_tokens = True  # forward() takes `patches`
+    packs_sizes = True  # forward() takes lists, of images of several sizes
     arch_zoo = ARCH_ZOO
 
     def __init__(
@@ -163,9 +167,12 @@ class MaskedVisionTransformer(VisionTransformer):
         super()._prepare_pos_embed(state_dict, prefix, *args)
 
     def forward(
-        self, images: Tensor, masks: Tensor | None = None, patches: Tensor | None = None
+        self, images: Tensor | Sequence[Tensor], masks: Any = None, patches: Any = None
     ) -> tuple[Tensor, ...]:
         """Return the features of the layers in ``out_indices``.
+
+        Images of several sizes may come together: three lists with an entry for each size give
+        what the last layer gives for each, in one pass, see :func:`forward_sizes`.
 
         Args:
             images: Shape (B, C, H, W).
@@ -184,16 +191,22 @@ class MaskedVisionTransformer(VisionTransformer):
             ValueError: If images are smaller than a patch, or masks are given to a network
                 without mask token or do not fit the patch grid.
         """
-        tokens, grid = self._embed(images, masks)
-        angles = self._angles(tokens, grid)
+        if not isinstance(images, Tensor):
+            return forward_sizes(self, images, masks, patches)
+        return self._run_layers(*self._embed(images, masks), patches)
+
+    def _run_layers(
+        self, tokens: Tensor, grid: Grid, angles: Any, patches: Any, first: int = 0
+    ) -> tuple[Tensor, ...]:
+        """Go from the input of layer ``first`` to the outputs, see :meth:`forward`."""
         outputs = []
-        for index in range(self.num_layers - (patches is not None)):
+        for index in range(first, self.num_layers - (patches is not None)):
             tokens = self._run(self._forward_layer, index, tokens, grid, angles)
             if index in self.out_indices and patches is None:
                 outputs.append(self._output(index, tokens, grid))
         if patches is not None:
             extra = self.num_extra_tokens + self.num_registers
-            rows = token_rows(patches, len(images), tokens.shape[1] - extra, extra)
+            rows = token_rows(patches, len(tokens), tokens.shape[1] - extra, extra)
             tokens = self._run(self.layers[-1].forward_rows, tokens, rows, angles)
             outputs.append(self._normalize(self.num_layers - 1, tokens))
         return tuple(outputs)
@@ -217,8 +230,7 @@ class MaskedVisionTransformer(VisionTransformer):
             ValueError: If the network does not have so many blocks.
         """
         first = self.num_layers - check_num_blocks(num_blocks, self.num_layers)
-        tokens, grid = self._embed(images, None)
-        angles = self._angles(tokens, grid)
+        tokens, grid, angles = self._embed(images, None)
         outputs = []
         for index in range(self.num_layers):
             tokens = self._run(self._forward_layer, index, tokens, grid, angles)
@@ -232,21 +244,14 @@ class MaskedVisionTransformer(VisionTransformer):
         cls = tokens[:, :1] if self.cls_token is not None else patches.mean(dim=1, keepdim=True)
         return torch.cat([cls, patches], dim=1)
 
-    def _angles(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor | None:
-        """Of the rotary position embedding, (N, C / 2)."""
-        if not self.rotary:
-            return None
-        channels = self.embed_dims // self.arch_settings['num_heads']
-        return rotary_angles(grid, channels, device=tokens.device)
-
     def _run(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
         """Call, keeping activations or not."""
         if self.with_cp and self.training:
             return checkpoint(function, *args, use_reentrant=False)
         return function(*args)
 
-    def _embed(self, images: Tensor, masks: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
-        """Input of the first layer (B, T, D), the last H/p * W/p of T being patches, and grid."""
+    def _embed(self, images: Tensor, masks: Tensor | None) -> tuple[Tensor, Grid, Tensor | None]:
+        """Input of the first layer (B, T, D), patches last; their grid; rotary angles (N, C/2)."""
         check_size(images, self.patch_embed.projection.kernel_size)
         tokens, grid = embed_patches(self.patch_embed, images)  # (B, N, D), (H/p, W/p)
         if masks is not None:
@@ -261,14 +266,18 @@ class MaskedVisionTransformer(VisionTransformer):
             extra, patches = tokens.tensor_split([self.num_extra_tokens], dim=1)
             registers = self.register_tokens.expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([extra, registers, patches], dim=1)
-        return self.pre_norm(self.drop_after_pos(tokens)), grid
+        angles = None
+        if self.rotary:
+            channels = self.embed_dims // self.arch_settings['num_heads']
+            angles = rotary_angles(grid, channels, device=tokens.device)
+        return self.pre_norm(self.drop_after_pos(tokens)), grid, angles
 
     def _forward_layer(
-        self, index: int, tokens: Tensor, grid: tuple[int, int], angles: Tensor | None
+        self, index: int, tokens: Tensor, grid: Grid, angles: Tensor | None
     ) -> Tensor:
         return self.layers[index](tokens, partial(attend, angles=angles))
 
-    def _output(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _output(self, index: int, tokens: Tensor, grid: Grid) -> Tensor:
         """Return normalized tokens without registers, in the form of ``out_type``."""
         if self.register_tokens is not None:
             extra, _, patches = tokens.tensor_split(

@@ -54,6 +54,8 @@ class ViTPyramid(MaskedVisionTransformer):
             exclude each other.
     """
 
+    packs_sizes = False  # the pyramid is of one grid
+
     def __init__(
         self,
         arch: str | dict = 'base',

@@ -45,6 +45,8 @@ class WindowedVisionTransformer(MaskedVisionTransformer):
             layers, or a token besides the patches is asked for.
     """
 
+    packs_sizes = False  # windows are of one grid
+
     def __init__(
         self,
         arch: str | dict = 'base',
