@@ -4,13 +4,17 @@
 # Usage: [GPUS=8] tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of tools/train.py]
 # GRACE seconds (120) before the time limit, or when it is preempted, the training is saved and queued
 # again: a batch job by scontrol requeue, else by another srun. It goes on where it was.
+# Slurm reads --signal where a job is allocated: a batch job needs it, too (docs/examples/slurm.sh).
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '3,6s/^# //p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '3,7s/^# //p' "$0" >&2; exit 2; }
 partition=$1 job=$2 config=$3
 shift 3
 gpus=${GPUS:-8} gpus_per_node=${GPUS_PER_NODE:-8}
 [ "$gpus" -ge "$gpus_per_node" ] || gpus_per_node=$gpus
 saved=75  # exit status of a training that was saved on request
+if [ -n "${SLURM_JOB_ID:-}" ]; then  # jobs may share a node
+    export MASTER_PORT="${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}"
+fi
 
 while true; do
     status=0

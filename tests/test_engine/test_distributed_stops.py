@@ -20,7 +20,7 @@ from torch.testing import assert_close
 from ibot_mm.engine import distributed
 from ibot_mm.engine.checkpointing import find_newest, list_checkpoints, read_checkpoint, save
 from ibot_mm.engine.checkpointing.compare import first_difference
-from ibot_mm.engine.checkpointing.stopping import Agreement
+from ibot_mm.engine.checkpointing.stopping import Agreement, leave_on_signals
 from ibot_mm.engine.distributed import (
     is_restarted,
     naming_stalled_processes,
@@ -137,6 +137,21 @@ def test_a_signal_before_the_training_ends_with_the_same_status(
     )
     assert one.status == 75, one.text
     assert not (tmp_path / 'status').exists()
+
+
+def leave(number, tasks):
+    os.environ['SLURM_NTASKS'] = str(tasks)
+    leave_on_signals()
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    ('name', 'tasks', 'status'), [('SIGUSR1', 2, 75), ('SIGTERM', 1, 75), ('SIGTERM', 2, 143)]
+)
+def test_what_slurm_ends_after_a_crash_is_not_queued_again(run_together, name, tasks, status):
+    """Its srun ends with the greatest status of all: 75 would queue again what has crashed."""
+    (one,) = run_together(leave, getattr(signal, name), tasks, number=1)
+    assert one.status == status
 
 
 def train_as_slurm(folder, *words):

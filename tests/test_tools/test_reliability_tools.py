@@ -140,7 +140,7 @@ OTHERS = {
         'plot_curves',
         'sweep_weights',
     ),
-    *('try_stacks', 'try_timm_families'),
+    *('elastic_launch', 'try_stacks', 'try_timm_families'),
 }
 
 
@@ -276,15 +276,26 @@ def test_slurm_train_queues_again_what_was_saved(call, tmp_path):
     assert (tmp_path / 'requeued').read_text() == 'requeue 17\n'
 
 
+@pytest.mark.parametrize(('given', 'port'), [('', '25432'), ('29400', '29400')])
+def test_jobs_that_share_a_node_have_ports_of_their_own(call, tmp_path, given, port):
+    (tmp_path / 'srun').write_text(f'#!/bin/bash\necho "$MASTER_PORT" > {tmp_path}/port\n')
+    (tmp_path / 'srun').chmod(0o755)
+    call(
+        'bash', 'tools/slurm_train.sh', 'partition', 'job', 'config.py', SLURM_JOB_ID='1015432',
+        PATH=f'{tmp_path}:{os.environ["PATH"]}', MASTER_PORT=given,
+    )  # fmt: skip
+    assert (tmp_path / 'port').read_text().strip() == port
+
+
 SRUN = """#!/bin/bash
-# Starts the tasks, and signals them once as Slurm does before the time limit.
+# Starts the tasks, and signals them once: USR1 as Slurm does before the time limit, or KILL.
 for word; do case $word in --ntasks=*) tasks=${word#*=};; esac; done
 while [[ $1 == -* ]]; do [ "$1" = -p ] && shift; shift; done
 export SLURM_NTASKS=$tasks SLURM_STEP_NODELIST=node
 for ((i = 0; i < tasks; i++)); do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & pids+=($!); done
 if [ -n "$LIMIT" ] && mkdir "$LIMIT" 2> /dev/null; then
     until [ -e "$LIMIT/../work_dir/epoch_1.pth" ]; do sleep 0.05; done
-    kill -USR1 "${pids[@]}"
+    kill -"$SIGNAL" "${pids[@]}"
 fi
 status=0
 for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
@@ -300,9 +311,12 @@ exec bash tools/slurm_train.sh partition job {config} --work-dir {work_dir} {opt
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('is_batch_job', [True, False])
-def test_slurm_train_goes_on_with_a_real_training(call, config, tmp_path, is_batch_job):
-    """The signal before the time limit: saved, queued again, resumed, the same end."""
+@pytest.mark.parametrize('what', ['batch job', 'srun alone', 'lost node'])
+def test_slurm_train_goes_on_with_a_real_training(call, config, tmp_path, what):
+    """The signal before the time limit: saved, queued again, resumed, the same end.
+
+    A batch job that has lost a node is queued again by Slurm, with the same command.
+    """
     shutil.copy(config, tmp_path / 'small.py')
     (tmp_path / 'trouble.py').write_text(TROUBLE)
     (tmp_path / 'slow.py').write_text(
@@ -318,12 +332,18 @@ def test_slurm_train_goes_on_with_a_real_training(call, config, tmp_path, is_bat
         words = dict(config=tmp_path / 'slow.py', work_dir=tmp_path / work_dir)
         (tmp_path / 'job.sh').write_text(JOB.format(options=' '.join(SHORT), **words))
         (tmp_path / 'job.sh').chmod(0o755)
-        result = call(
-            tmp_path / 'job.sh', PATH=f'{tmp_path}:{os.environ["PATH"]}', LIMIT=str(limit),
-            GPUS='2', SLURM_JOB_ID='17' if is_batch_job else '', MASTER_PORT='29651',
-            PYTHONPATH=f'{TOP}:{tmp_path}',
+        options = dict(
+            PATH=f'{tmp_path}:{os.environ["PATH"]}', LIMIT=str(limit), GPUS='2',
+            SIGNAL='KILL' if what == 'lost node' else 'USR1', MASTER_PORT='29651',
+            SLURM_JOB_ID='' if what == 'srun alone' else '17', PYTHONPATH=f'{TOP}:{tmp_path}',
         )  # fmt: skip
+        result = call(tmp_path / 'job.sh', **options, may_fail=True)
+        if limit and what == 'lost node':
+            assert result.returncode == 137
+            result = call(tmp_path / 'job.sh', **options, SLURM_RESTART_COUNT='1')
+        assert result.returncode == 0, result.stderr
         ends.append(read_checkpoint(tmp_path / work_dir / 'epoch_4.pth'))
         output = result.stdout + result.stderr
-        assert ('Exit status 75' in output) == ('resumed epoch: 1' in output) == bool(limit)
+        assert ('resumed epoch: 1' in output) == bool(limit)
+        assert ('Exit status 75' in output) == (bool(limit) and what != 'lost node')
     assert first_difference(*ends) is None

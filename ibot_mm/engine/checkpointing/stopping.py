@@ -68,13 +68,18 @@ def leave_on_signals() -> None:
     """End a process that gets SIGTERM or SIGUSR1 before its training notes signals itself.
 
     Nothing is lost then; the exit status is that of a training that was saved, so that Slurm's job
-    is queued again.
+    is queued again. But where Slurm has started several, SIGTERM follows the crash of another one,
+    by ``--kill-on-bad-exit``: the status then is 143, or the crash would be queued again for ever.
     """
     owner = os.getpid()
+    may_follow_crash = int(os.environ.get('SLURM_NTASKS') or 1) > 1
 
     def leave(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == owner:  # not a worker of a data loader
-            raise NotBegun
+        if os.getpid() != owner:  # a worker of a data loader
+            return
+        if number == signal.SIGTERM and may_follow_crash:
+            raise SystemExit(128 + number)
+        raise NotBegun
 
     for name in ('SIGTERM', 'SIGUSR1'):
         if hasattr(signal, name):
