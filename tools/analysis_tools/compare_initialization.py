@@ -16,7 +16,7 @@ from ibot_mm.engine.checkpointing import force_safe_loading
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config of a detector or segmentor with a pre-trained ViT')
+    parser.add_argument('config', help='of what starts from a pre-trained backbone')
     parser.add_argument('--checkpoint', help="pre-trained weights (default: the config's own)")
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/<config>')
     parser.add_argument('--out', type=Path, help='JSON of both metrics; default: in the work dir')
