@@ -68,6 +68,23 @@ class Request:
         """Folder of a protocol's or task's data, if there is one."""
         return self.folders.get(name, self.data)
 
+    def folder_of_splits(self) -> str | None:
+        """Folder that all protocols read, if there is one.
+
+        Raises:
+            ValueError: If they have several.
+        """
+        from .evaluation import PROTOCOLS
+
+        names = [name for name in self.protocols if name in PROTOCOLS] or ['linear']
+        folders = {self.folder_of(name) for name in names}
+        if len(folders) > 1:
+            raise ValueError(
+                f'{", ".join(names)} share one pass over one folder, got '
+                f'{", ".join(map(str, folders))}'
+            )
+        return folders.pop()
+
 
 def split_data(entries: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     """Split ``ROOT NAME=FOLDER ...`` into the folder of all and those of single protocols.
@@ -123,17 +140,11 @@ def load_splits(
     from mmengine.registry import DATASETS, init_default_scope
 
     from .compatibility import load_config
-    from .evaluation import PROTOCOLS, check_splits, evaluation_view
+    from .evaluation import check_splits, evaluation_view
     from .network_input import RGB
 
     init_default_scope('mmpretrain')
-    names = [name for name in request.protocols if name in PROTOCOLS] or ['linear']
-    folders = {request.folder_of(name) for name in names}
-    if len(folders) > 1:
-        raise ValueError(
-            f'{", ".join(names)} share one pass over one folder, got {", ".join(map(str, folders))}'
-        )
-    if (folder := next(iter(folders), request.data)) is not None:
+    if (folder := request.folder_of_splits()) is not None:
         _tell_other_view(request)
         source = source or RGB
         source.check()

@@ -75,6 +75,7 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
         num_workers=request.num_workers,
     )
     check_tasks(tasks, folders, options)
+    request.folder_of_splits()
     network = load_frozen_network(
         request.checkpoint, request.network, request.config, request.assume, request.prefix
     )

@@ -52,6 +52,7 @@ def test_step_with_options(option):
     assert step.main([*TINY, option])['figures'][measurement.OURS]['median'] > 0
 
 
+@pytest.mark.long
 def test_step_in_one_pass(monkeypatch, capsys):
     monkeypatch.setattr(step, 'ceiling', functools.partial(step.ceiling, rounds=1))
     figures = step.main([*TINY, '--pack-crops'])['figures']

@@ -218,7 +218,7 @@ def test_from_images_to_features(images, tmp_path, call):
     assert 'of the training is done' in call(*ours, 'diagnose', out).stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_shards_to_features(images, tmp_path, call):
     shards, out, ours = tmp_path / 'shards', tmp_path / 'run', ('-m', 'ibot_mm')
     for split in ('train', 'val'):

@@ -165,7 +165,7 @@ def test_goes_on_after_a_stop(tree, tmp_path, monkeypatch):
     assert contents(tmp_path / 'shards') == contents(tmp_path / 'whole')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_change_nothing(tree, tmp_path):
     pack(tree, tmp_path / 'one')
     report = pack_images(str(tree), tmp_path / 'two', images_per_shard=4, num_workers=2)
