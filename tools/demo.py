@@ -34,7 +34,7 @@ TRANSFER = {
         'Mask R-CNN, box AP': ('coco/bbox_mAP', 100),
         'Mask R-CNN, mask AP': ('coco/segm_mAP', 100),
     },
-    'configs/seg/upernet_vit_windowed_demo.py': {'UperNet, mIoU': ('mIoU', 1)},
+    'configs/seg/linear_vit_demo.py': {'linear segmentation, mIoU': ('mIoU', 1)},
 }
 COLUMNS = ('teacher', 'untrained', 'pixels')  # of what is fine-tuned, untrained is from scratch
 Rows = dict[str, dict[str, float]]  # title -> column -> percent

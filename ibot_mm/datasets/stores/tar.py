@@ -32,7 +32,7 @@ class TarStore(ImageStore):
         with self.files.open(path) as file:
             try:
                 with tarfile.open(fileobj=file, mode='r:') as tar:
-                    while (member := tar.next()) is not None:
+                    for member in tar:  # tar.next() fails on an empty shard before Python 3.11
                         entries.add(tar, member)
                         tar.members = []  # type: ignore[attr-defined]  # which would grow by 1 KB each
                     _check_end(path, file, tar.offset, entries.last)
