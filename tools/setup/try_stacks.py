@@ -52,9 +52,9 @@ torch 2.6: refused when they are set. Transformers 4.52 and later beside upstrea
 pycocotools, 5 beside OneDL's: refused at import. The compiler says it of mmcv 2.3.6 with torch
 2.14: the headers of this torch ask for C++20, and mmcv compiles as C++17.
 
-**What fails of the tests.** With torch 2.6: 23 of shards, 4 about GPUs where there is none. On Python
-3.10, with both versions of torch: one of packing, of a shard without images, repaired since. With
-upstream's packages: those of DINOv3, which transformers 4.51 does not have.
+**What fails of the tests.** With torch 2.6: 23 of shards, 4 about GPUs where there is none. On
+Python 3.10, with both versions of torch: one of packing, of a shard without images, repaired since.
+With upstream's packages: those of DINOv3, which transformers 4.51 does not have.
 """
 TOOLS = [
     'pytest',
