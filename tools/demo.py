@@ -7,6 +7,7 @@ end stand a report, one page with all of it, and a table.
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -179,6 +180,8 @@ def show_transfer() -> None:
 
 
 def main() -> None:
+    # Trainings and their loaders share the cores: threads that wait must not spin.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
     stages = dict(pretrain=show_pretraining, transfer=show_transfer)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('stage', choices=stages)

@@ -51,8 +51,8 @@ def composers() -> dict[str, Composer]:
     return {split: Composer(SETTINGS, split) for split in ('train', 'val')}
 
 
-def test_same_settings_give_the_same_bytes(root, tmp_path):
-    again = make_demo_data(tmp_path / 'again', SETTINGS)
+def test_same_settings_give_the_same_bytes_in_any_number_of_processes(root, tmp_path):
+    again = make_demo_data(tmp_path / 'again', SETTINGS, num_workers=2)
     assert contents(again) == contents(root)
 
 

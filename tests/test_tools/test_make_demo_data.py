@@ -27,6 +27,7 @@ def test_writes_three_formats_and_refuses_to_write_them_again(run, tmp_path, cap
     monkeypatch.setattr('ibot_mm.datasets.demo.DemoSettings', few)
     out = tmp_path / 'data'
     arguments = ['--out', str(out), '--seed', '3', '--train', '20', '--val', '10']
+    arguments += ['--num-workers', '1']
     run(*arguments, '--image-size', '32')
     assert f'demo data is in {out}' in capsys.readouterr().out.replace('\n', ' ')
     assert sorted(path.name for path in out.iterdir()) == [

@@ -7,6 +7,7 @@ Writes ImageNet-style folders, COCO detection and ADE20K-style segmentation belo
 """
 
 import argparse
+import os
 import sys
 
 from ibot_mm.datasets.demo import DemoSettings, make_demo_data
@@ -39,6 +40,12 @@ def parse_args() -> argparse.Namespace:
         help='side of the classification images in pixels (default: %(default)s)',
     )
     parser.add_argument(
+        '--num-workers',
+        type=int,
+        default=os.cpu_count() or 1,
+        help='processes; default: one for each core',
+    )
+    parser.add_argument(
         '--overwrite', action='store_true', help='replace demo data that is there already'
     )
     return parser.parse_args()
@@ -51,7 +58,7 @@ def main() -> None:
         settings = DemoSettings(
             seed=args.seed, num_train=args.train, num_val=args.val, image_size=args.image_size
         )
-        root = make_demo_data(args.out, settings, args.overwrite)
+        root = make_demo_data(args.out, settings, args.overwrite, args.num_workers)
     except (FileExistsError, ImportError, ValueError) as error:
         sys.exit(f'make_demo_data: {error}')
     print(f'demo data is in {root}')
