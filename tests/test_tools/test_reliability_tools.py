@@ -148,7 +148,7 @@ def test_every_tool_is_tried_with_a_hostile_file():
     tools = {path.stem for path in (TOP / 'tools').glob('**/*.py')}
     recordings = {path.stem for path in (TOP / 'tools').glob('*/evaluation_recordings/*.py')}
     tried = {Path(command[0]).stem for command in TOOLS.values()}
-    assert tried | OTHERS == tools - recordings
+    assert tried | OTHERS == tools - recordings - {'training_recording'}
 
 
 TROUBLE = """
