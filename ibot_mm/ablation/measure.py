@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ibot_mm.compatibility import load_config
+from ibot_mm.engine.checkpointing import read_checkpoint
 from ibot_mm.engine.checkpointing.search import find_newest
 from ibot_mm.evaluation import (
     NEIGHBORS,
@@ -88,9 +89,13 @@ def measure_run(work_dir: str | Path) -> dict[str, Any]:
 
 
 def describe_training(work_dir: Path, cfg: Config) -> dict[str, Any]:
-    """Return what the log tells: images seen, seconds in steps, collapse, final losses."""
+    """Return images seen, seconds in steps, collapse and final losses of a training."""
     curves, unit = read_curves(find_scalars(work_dir))
-    iterations = round(curves['iter'][-1][1])
+    checkpoint, _ = find_newest(work_dir)
+    if checkpoint is None:
+        raise FileNotFoundError(f'{work_dir} has no checkpoint: train first')
+    # Not of the log, which has every so many iterations and seldom the last one.
+    iterations = read_checkpoint(checkpoint)['meta']['iter']
     times = [value for _, value in curves['time']]
     losses = {n: curve[-1][1] for n, curve in curves.items() if n.startswith('loss')}
     return dict(

@@ -93,6 +93,8 @@ def write(tiny_config, tmp_path):
     """Write an ablation of the tiny training; returns its file."""
     tiny_config.default_hooks.checkpoint.start_again = False
     tiny_config.train_cfg.update(max_epochs=2, val_interval=2)
+    tiny_config.train_dataloader.batch_size = 2
+    tiny_config.default_hooks.logger.interval = 3  # the log ends before the training
     for key in ('work_dir', 'launcher'):
         tiny_config.pop(key)
     tiny_config.dump(tmp_path / 'base.py')
