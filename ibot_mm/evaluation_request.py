@@ -203,3 +203,22 @@ def _tell_other_view(request: Request) -> None:
             logger='current',
             level=logging.WARNING,
         )
+
+
+def tell_two_views(request: Request) -> None:
+    """Say where a classifier is fitted to other views of images than the tasks show it.
+
+    Args:
+        request: One whose tasks need a classifier, which its checkpoint does not have.
+    """
+    from mmengine.logging import print_log
+
+    if request.folder_of_splits() is not None:
+        return
+    print_log(
+        f'the classifier is fitted to images as {request.config} views them for k-NN; the tasks '
+        'show it the published view, the center of images resized to 8/7 of --image-size: give '
+        '--data ROOT for the same view in both',
+        logger='current',
+        level=logging.WARNING,
+    )

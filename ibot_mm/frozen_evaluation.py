@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .evaluation_request import Request, load_splits
+from .evaluation_request import Request, load_splits, tell_two_views
 from .frozen_network import FrozenNetwork, load_frozen_network
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def evaluate_frozen(request: Request, options: 'Options') -> dict[str, Any] | No
     if classified:
         if network.classifier is None:
             datasets = datasets or load_splits(request, network.source)
+            tell_two_views(request)
         elif request.baselines:
             raise ValueError(
                 'baselines begin from the network before its training, which a checkpoint with a '

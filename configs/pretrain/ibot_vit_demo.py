@@ -1,4 +1,4 @@
-# A small ViT on the bundled demo data, for two CPU cores and some eight minutes:
+# A small ViT on the bundled demo data, for two CPU cores: 8 to 17 minutes, as fast as they are.
 #     python tools/dataset_converters/make_demo_data.py --out data/demo
 #     python tools/train.py configs/pretrain/ibot_vit_demo.py
 #

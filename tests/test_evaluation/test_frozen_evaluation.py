@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from ibot_mm.checkpoint import CheckpointError
 from ibot_mm.evaluation import Options
-from ibot_mm.evaluation_request import Request, load_splits
+from ibot_mm.evaluation_request import Request, load_splits, tell_two_views
 from ibot_mm.feature_extraction import KINDS, extract
 from ibot_mm.frozen_evaluation import evaluate_frozen
 from ibot_mm.frozen_network import load_frozen_network, load_projection_head
@@ -254,3 +255,18 @@ def test_another_view_than_that_of_the_training_is_said(request_, pretrain_confi
     assert 'give --image-size' not in ' '.join(told)
     load_splits(request_(config=str(pretrain_config), image_size=224))
     assert 'give --image-size 16' in ' '.join(told)
+
+
+def test_a_classifier_fitted_to_other_views_than_those_of_the_tasks_is_said(
+    request_, pretrain_config, splits_folder, monkeypatch
+):
+    told = []
+    monkeypatch.setattr(
+        'mmengine.logging.print_log', lambda message, *args, **kwargs: told.append(message)
+    )
+    request = request_(config=str(pretrain_config), protocols=('shuffle',))
+    tell_two_views(request)
+    assert told == []
+    of_config = replace(request, data=None, folders=dict(shuffle=str(splits_folder)))
+    tell_two_views(of_config)
+    assert 'give --data ROOT for the same view in both' in told[0]
