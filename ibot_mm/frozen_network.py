@@ -30,7 +30,7 @@ class FrozenNetwork:
         source: What its images are. Defaults to RGB.
         classifier: What tasks of robustness classify by. Defaults to None, not there.
         salience: Network whose attention says what is salient. Defaults to None, this one.
-        origin: Where the weights come from, for titles, such as 'epoch_48.pth (teacher)'.
+        origin: Where the weights come from, for titles, such as 'epoch_32.pth (teacher)'.
             Defaults to none.
     """
 

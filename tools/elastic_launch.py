@@ -12,7 +12,7 @@ This is torchrun, with its arguments and its c10d rendezvous. It differs in thre
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch.distributed import run
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
@@ -51,6 +51,13 @@ def _told() -> Path:
     return Path(os.environ['IBOT_MM_STATUS'])
 
 
+def _end_without(missing: str) -> NoReturn:
+    """End since machines are missing, also where processes that were ended for it have saved."""
+    _told().write_text('')
+    print(f'dist_train: {missing}', file=sys.stderr)
+    sys.exit(MISSING)
+
+
 def main() -> None:
     # Else torch keeps the store of the first start, whose machine may be lost.
     os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
@@ -63,14 +70,9 @@ def main() -> None:
             'store that had one, give another RDZV_ID.'
         )
     except RendezvousTimeoutError:
-        print('dist_train: too few machines came in time (NNODES, RDZV_CONF).', file=sys.stderr)
-        sys.exit(MISSING)
+        _end_without('too few machines came in time (NNODES, RDZV_CONF).')
     except RendezvousConnectionError as error:
-        print(
-            f'dist_train: the store at MASTER_ADDR:PORT is lost, or cannot be reached: {error}',
-            file=sys.stderr,
-        )
-        sys.exit(MISSING)
+        _end_without(f'the store at MASTER_ADDR:PORT is lost, or cannot be reached: {error}')
 
 
 if __name__ == '__main__':

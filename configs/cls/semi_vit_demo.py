@@ -13,7 +13,7 @@ model = dict(
             bottleneck_channels=64,
         ),
         init_cfg=dict(
-            type='ibot_mm.PretrainedHead', checkpoint='work_dirs/ibot_vit_demo/epoch_48.pth'
+            type='ibot_mm.PretrainedHead', checkpoint='work_dirs/ibot_vit_demo/epoch_32.pth'
         ),
     ),
     head=dict(in_channels=256),

@@ -1,6 +1,6 @@
 # The demo's network from existing weights, with new heads: see docs/continue_training.md.
 #
-# The start is a third through its own training, and 16 epochs are some 700 steps: so the rate is
+# The start is half through its own training, and 16 epochs are some 700 steps: so the rate is
 # higher and the momentum lower than where a finished network is to be kept. Features that tell
 # images apart need no low temperatures to begin with, as those of the demo's random start do.
 _base_ = ['ibot_vit_demo.py', '../_base_/schedules/continuing.py']

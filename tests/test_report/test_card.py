@@ -89,7 +89,7 @@ def test_the_card_of_a_training(trained, tmp_path, monkeypatch):
     for words in (
         'weights of its teacher',
         '`data/demo/imagenet/ train`',
-        'epoch 24 of 48, 1,104 steps of 64 images, 70,656 images seen',
+        'epoch 24 of 32, 1,104 steps of 64 images, 70,656 images seen',
         'random weights',
         '| seed | 7 |',
         '2026-01-02',

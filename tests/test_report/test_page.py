@@ -37,7 +37,7 @@ def test_what_is_read(run, image_folder):
     assert found.facts['images'] == 'data/demo/imagenet/ train'
     assert found.facts['batch'] == '64 x 4'
     assert found.facts['device'] == 'NVIDIA Something'
-    assert found.facts['length'] == '48 epochs, 50% done'
+    assert found.facts['length'] == '32 epochs, 75% done'
     assert found.facts['GPU-hours'] == f'{4 * 24 * 9 / 3600:.1f}'
     assert 'energy' not in found.facts  # of a GPU whose power is not known
     assert found.facts['commit of ibot-mm'] == 'abc1234'

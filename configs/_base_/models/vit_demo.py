@@ -4,5 +4,5 @@ demo_backbone = dict(
     img_size=32,
     patch_size=8,
     drop_path_rate=0.0,
-    init_cfg=dict(checkpoint='work_dirs/ibot_vit_demo/epoch_48.pth'),
+    init_cfg=dict(checkpoint='work_dirs/ibot_vit_demo/epoch_32.pth'),
 )
