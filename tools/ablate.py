@@ -2,6 +2,7 @@
 """Train every arm of an ablation with every seed, measure all, and write a report.
 
 What is finished is not done again, what was interrupted goes on, what fails is named at the end.
+The report has all arms and seeds that are finished, also by earlier calls.
 """
 
 import argparse
@@ -83,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     failed = run_tasks(tasks, args.jobs)
     words = sys.argv[1:] if argv is None else argv
     command = shlex.join(['python', os.path.relpath(__file__), *words])
-    table = write_report(ablation, seeds, args.out, failed, command)
+    whole = read_ablation(args.config, args.cfg_options)
+    table = write_report(whole, args.out, failed, command)
     if table is not None:
         Console().print(table)
         print(f'Report: {Path(args.out, REPORT)}')

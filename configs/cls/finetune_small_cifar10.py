@@ -20,4 +20,5 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
-default_hooks = dict(logger=dict(interval=10))
+train_cfg = dict(max_epochs=20)  # 800 steps
+default_hooks = dict(checkpoint=dict(interval=20), logger=dict(interval=10))

@@ -2,7 +2,7 @@
 """The end of an ablation: tables, a figure, a Markdown report and a JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +21,24 @@ REPORT, SUMMARY, FIGURE = 'report.md', 'report.json', 'report.png'
 Results = dict[str, dict[int, dict[str, Any]]]  # arm -> seed -> result
 
 
-def read_results(ablation: Ablation, seeds: Sequence[int], out: str | Path) -> Results:
-    """Read the results that are there."""
+def read_results(ablation: Ablation, out: str | Path) -> Results:
+    """Read the results that are there, of all seeds."""
     found: Results = {}
     for name, arm in ablation.arms.items():
         key = ablation.key(arm)
-        of_arm = {seed: read_result(Path(out) / name / f'seed_{seed}', key) for seed in seeds}
+        folders = {int(f.name[5:]): f for f in Path(out, name).glob('seed_[0-9]*')}
+        of_arm = {seed: read_result(folder, key) for seed, folder in sorted(folders.items())}
         found[name] = {seed: result for seed, result in of_arm.items() if result is not None}
     return found
 
 
 def write_report(
-    ablation: Ablation,
-    seeds: Sequence[int],
-    out: str | Path,
-    failed: Mapping[str, str],
-    command: str,
+    ablation: Ablation, out: str | Path, failed: Mapping[str, str], command: str
 ) -> Table | None:
-    """Write ``report.md``, ``report.png`` and ``report.json``.
+    """Write ``report.md``, ``report.png`` and ``report.json`` of all that is finished.
 
     Args:
-        ablation: The ablation.
-        seeds: Of the trainings.
+        ablation: With all its arms. Left out are those without a result that have not failed.
         out: Its folder.
         failed: Name -> reason of the tasks that failed.
         command: How the ablation was called.
@@ -51,7 +47,11 @@ def write_report(
         The table for the terminal, or None before the first result.
     """
     out = Path(out)
-    results = read_results(ablation, seeds, out)
+    results = read_results(ablation, out)
+    tried = {name.split('/')[0] for name in failed}
+    kept = {name: arm for name, arm in ablation.arms.items() if results[name] or name in tried}
+    ablation, results = replace(ablation, arms=kept), {name: results[name] for name in kept}
+    num_seeds = len({seed for of_arm in results.values() for seed in of_arm})
     shown = [
         m for m in METRICS if any(m in r['metrics'] for of in results.values() for r in of.values())
     ]
@@ -67,7 +67,7 @@ def write_report(
     header = ['arm', 'seeds', *(METRICS[metric] for metric in shown)]
     differences = _difference_rows(ablation.reference, values)
     parts = [
-        f'# {ablation.path.stem}: {len(seeds)} seed{"s" if len(seeds) > 1 else ""}',
+        f'# {ablation.path.stem}: {num_seeds} seed{"s" if num_seeds > 1 else ""}',
         'Mean ± standard deviation over the seeds, in percent, of the teacher on frozen features. '
         'k-NN and linear probes take their best setting on the held-out images, as published, '
         'in each arm alike.',
