@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def print_ratios(measured: dict[str, list[float]]) -> None:
     """Print images a second, and how they compare with torchvision's and webdataset's loaders."""
     for name, values in measured.items():
-        text = f'{name}: {1000 / statistics.median(values):.0f} images/s'
+        text = f'{name}: {1000 / statistics.median(values):.3g} images/s'
         for other in (TORCHVISION, WEBDATASET):
             if other in measured and other != name:
                 pairs = zip(measured[other], values, strict=True)
