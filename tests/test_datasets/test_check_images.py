@@ -67,7 +67,7 @@ def test_read_as_the_training_will(folder):
 def test_tool_writes_a_list_to_train_on(folder, call, tmp_path):
     ann_file, out = tmp_path / 'clean.txt', tmp_path / 'report.json'
     result = call(
-        'tools/dataset_converters/check_images.py', folder, '--workers', 1, '--ann-file', ann_file,
+        'tools/dataset_converters/check_images.py', folder, '--num-workers', 1, '--ann-file', ann_file,
         '--out', out, '--with-label', may_fail=True,
     )  # fmt: skip
     assert result.returncode == 1, result.stderr
@@ -84,7 +84,7 @@ def test_files_of_other_channels(call, tmp_path):
         np.save(tmp_path / f'{index}.npy', rng.integers(0, 1000, (40, 40, 5 + index // 2)))
     options = [tmp_path, '--channels', 5, '--extensions', '.npy', '--in-range', 0, 1000]
     report = call(
-        'tools/dataset_converters/check_images.py', *options, '--workers', 1, may_fail=True
+        'tools/dataset_converters/check_images.py', *options, '--num-workers', 1, may_fail=True
     )
     assert 'clean: 2 of 3' in report.stdout and 'it has 6 channels, not the 5' in report.stdout
     tool = 'tools/dataset_converters/measure_channels.py'

@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
         '--extensions', nargs='+', default=EXTENSIONS, help='endings of names, such as .npy'
     )
     parser.add_argument(
-        '--workers', type=int, default=os.cpu_count(), help='processes (default: %(default)s)'
+        '--num-workers', type=int, default=os.cpu_count(), help='processes (default: %(default)s)'
     )
     parser.add_argument(
         '--show', type=int, default=10, help='images named of each kind (default: %(default)s)'
@@ -67,7 +67,7 @@ def main() -> None:
         args.folder,
         args.min_size,
         PixelRange(in_range),
-        args.workers,
+        args.num_workers,
         show_progress,
         channels,
         args.extensions,
