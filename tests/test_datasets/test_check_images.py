@@ -67,8 +67,8 @@ def test_read_as_the_training_will(folder):
 def test_tool_writes_a_list_to_train_on(folder, call, tmp_path):
     ann_file, out = tmp_path / 'clean.txt', tmp_path / 'report.json'
     result = call(
-        'tools/dataset_converters/check_images.py', folder, '--num-workers', 1, '--ann-file', ann_file,
-        '--out', out, '--with-label', may_fail=True,
+        'tools/dataset_converters/check_images.py', folder, '--num-workers', 1,
+        '--ann-file', ann_file, '--out', out, '--with-label', may_fail=True,
     )  # fmt: skip
     assert result.returncode == 1, result.stderr
     assert 'clean: 4 of 9' in result.stdout and 'a/empty.jpg: the file is empty' in result.stdout
