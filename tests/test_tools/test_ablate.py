@@ -154,7 +154,8 @@ def test_arms_seeds_failures_and_nothing_twice(write, ablate, forked, tmp_path, 
     ablate(*command, '--arms', 'full')
     report = json.loads((out / 'report.json').read_text())
     assert {name: list(arm['runs']) for name, arm in report['arms'].items()} == {
-        'full': ['0', '1'], 'random': ['0', '1']
+        'full': ['0', '1'],
+        'random': ['0', '1'],
     }  # not the last call's alone
     assert (out / 'full/seed_0/epoch_2.pth').stat().st_mtime_ns == checkpoint
     assert json.loads((out / 'full/seed_0/result.json').read_text())['images'] == 16
