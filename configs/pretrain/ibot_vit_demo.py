@@ -1,4 +1,4 @@
-# A small ViT on the bundled demo data, for two CPU cores: 6 to 16 minutes, as fast as they are.
+# A small ViT on the bundled demo data, for two CPU cores: some 11 minutes at 2 GHz.
 #     python tools/dataset_converters/make_demo_data.py --out data/demo
 #     python tools/train.py configs/pretrain/ibot_vit_demo.py
 #
