@@ -26,8 +26,9 @@ def read_results(ablation: Ablation, out: str | Path) -> Results:
     found: Results = {}
     for name, arm in ablation.arms.items():
         key = ablation.key(arm)
-        folders = {int(f.name[5:]): f for f in Path(out, name).glob('seed_[0-9]*')}
-        of_arm = {seed: read_result(folder, key) for seed, folder in sorted(folders.items())}
+        names = (f.name.removeprefix('seed_') for f in Path(out, name).glob('seed_*'))
+        seeds = sorted(int(number) for number in names if number.isdigit())
+        of_arm = {seed: read_result(Path(out, name, f'seed_{seed}'), key) for seed in seeds}
         found[name] = {seed: result for seed, result in of_arm.items() if result is not None}
     return found
 
@@ -38,7 +39,7 @@ def write_report(
     """Write ``report.md``, ``report.png`` and ``report.json`` of all that is finished.
 
     Args:
-        ablation: With all its arms. Left out are those without a result that have not failed.
+        ablation: With all its arms. Those that have not run yet are left out.
         out: Its folder.
         failed: Name -> reason of the tasks that failed.
         command: How the ablation was called.

@@ -3,6 +3,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -151,6 +152,7 @@ def test_arms_seeds_failures_and_nothing_twice(write, ablate, forked, tmp_path, 
     # A run whose measurement was lost is not trained again, and goes on from its checkpoint.
     (out / 'full/seed_0/result.json').unlink()
     checkpoint = (out / 'full/seed_0/epoch_2.pth').stat().st_mtime_ns
+    shutil.copytree(out / 'full/seed_1', out / 'full/seed_1.old')  # a copy that somebody keeps
     ablate(*command, '--arms', 'full')
     report = json.loads((out / 'report.json').read_text())
     assert {name: list(arm['runs']) for name, arm in report['arms'].items()} == {
