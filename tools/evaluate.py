@@ -9,6 +9,7 @@ Features are extracted once and kept; what was interrupted, and a second protoco
 import argparse
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.config import DictAction
@@ -74,10 +75,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    start_processes(args.launcher)
+def evaluate(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Measure what the command line asks for; None on all processes but the first."""
     args.data, args.folders = split_data(args.data)
     request = Request(**{name: getattr(args, name) for name in vars(Request(''))})
     options = Options(
@@ -88,7 +87,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         device=args.device or ('cuda' if torch.cuda.is_available() else 'cpu'),
         tasks=split_options(args.task_options),
     )
-    results = evaluate_frozen(request, options)
+    return evaluate_frozen(request, options)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    start_processes(args.launcher)
+    try:
+        results = evaluate(args)
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(f'evaluate: {error}') from error
     if results is not None:
         show_results(results)
     finish_processes()

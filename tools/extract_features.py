@@ -30,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--config', help='pre-training config of the checkpoint, if it is needed')
     args = parser.parse_args(argv)
-    out, names = extract(**vars(args))
+    try:
+        out, names = extract(**vars(args))
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(f'extract_features: {error}') from error
     print(f'{out}: features of {len(names)} images')
 
 

@@ -270,3 +270,13 @@ def test_a_classifier_fitted_to_other_views_than_those_of_the_tasks_is_said(
     of_config = replace(request, data=None, folders=dict(shuffle=str(splits_folder)))
     tell_two_views(of_config)
     assert 'give --data ROOT for the same view in both' in told[0]
+
+
+@pytest.mark.parametrize('tool', ['evaluate', 'extract_features'])
+def test_bad_input_is_one_line(tool, call, splits_folder, tmp_path):
+    out = ['--out', tmp_path / 'features.npy']
+    data = ['--data', splits_folder] if tool == 'evaluate' else [splits_folder]
+    result = call(f'tools/{tool}.py', 'none.pth', *data, *out, may_fail=True)
+    assert result.returncode == 1
+    assert f'{tool}: The checkpoint none.pth is not there' in result.stderr
+    assert 'Traceback' not in result.stderr
